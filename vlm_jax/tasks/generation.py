@@ -1,0 +1,140 @@
+"""Writing tokens: the loss, the search and the score that captioning, translation and language modelling share."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.metrics.base import Mean, Metric, total
+from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.types import EOS, PAD, Array, Batch, Features, References, Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generation:
+    """Minimises the cross-entropy of batch["target"] [b l] = BOS, words, EOS, PAD ..., in nats per token.
+
+    The divisor is the number of supervised tokens: every word and one EOS a row, never PAD, never BOS.
+    A model may add to what is minimised by sowing a value a row [b] in the collection "losses"; those rows are
+    summed and divided by the same number of tokens, which keeps the paper's ratio between the two
+    (Xu et al. 2015, eq. 14, sums both over a sentence) and splits exactly over micro-batches and devices.
+    "loss" in the metrics is the plain cross-entropy, without smoothing and without what was sown.
+    """
+
+    tokenizer: Any
+    decoding: Any
+    metrics: tuple[Metric, ...] = ()
+    label_smoothing: float = 0.0
+
+    def loss(
+        self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
+    ) -> tuple[Array, Aux]:
+        inputs, labels, mask = shift(batch)
+        state = [name for name in variables if name != "params"] if train else []
+        logits, updated = model.apply(
+            variables,
+            {**batch, "target": inputs},
+            train=train,
+            rngs=rngs,
+            mutable=[*state, "losses", "policy"],
+        )
+        nll = softmax_cross_entropy(logits, labels)
+        if train and self.label_smoothing:
+            minimised = softmax_cross_entropy(logits, labels, self.label_smoothing)
+        else:
+            minimised = nll
+        count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
+        objective = jnp.where(mask, minimised, 0.0).sum() / count
+        for sown in jax.tree.leaves(updated.pop("losses", {})):
+            objective += jnp.where(batch["valid"], sown, 0.0).sum() / count
+        objective += self.policy_loss(updated.pop("policy", {}), nll, mask) / count
+        correct = logits.argmax(-1) == labels
+        metrics = {
+            "loss": Mean.of(nll, mask),
+            "token_accuracy": Mean.of(correct.astype(jnp.float32), mask),
+        }
+        return objective, Aux(metrics, updated)
+
+    def policy_loss(self, sown: Variables, nll: Array, mask: Array) -> Array:
+        """What models that sample while training add (summed, not yet divided); nothing by default."""
+        return jnp.zeros((), jnp.float32)
+
+    def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Any:
+        """`Decoded` tokens [b r l], scores [b r], best first."""
+        memory = model.apply(variables, batch, train=False, method="encode")
+        size = batch["valid"].shape[0]
+        cache = model.apply(
+            variables, memory, size, self.decoding.max_length, method="initial_cache"
+        )
+
+        def step(token: Array, cache: Any, memory: Features | None):
+            return model.apply(variables, token, cache, memory, method="step")
+
+        return self.decoding(step, cache, memory, batch_size=size, key=key)
+
+    def texts(self, predictions: Any) -> list[str]:
+        """The best text of each row."""
+        return [self.tokenizer.decode(row) for row in np.asarray(predictions.tokens)[:, 0].tolist()]
+
+    def examples(self, predictions: Any, batch: Batch) -> list[dict[str, Any]]:
+        scores = np.asarray(predictions.scores)[:, 0]
+        rows = zip(np.asarray(batch["id"]), np.asarray(batch["valid"]), self.texts(predictions))
+        return [
+            {"id": int(i), "prediction": text, "log_prob": float(scores[row])}
+            for row, (i, valid, text) in enumerate(rows)
+            if valid
+        ]
+
+    def score(self, predictions: Any, batch: Batch, references: References) -> dict[str, Any]:
+        found: dict[str, list] = {}
+        for example in self.examples(predictions, batch):
+            gold = references[example["id"]]
+            for name, metric in self._named_metrics():
+                stats = metric.stats(example["prediction"], gold[metric.reference])
+                found.setdefault(name, []).append(stats)
+        return {name: total(stats) for name, stats in found.items()}
+
+    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        for name, metric in self._named_metrics():
+            if name in stats:
+                numbers.update(metric.result(stats[name]))
+        return numbers
+
+    def check(self, model: Any, batch: Batch) -> None:
+        target, ids = np.asarray(batch["target"]), np.asarray(batch["id"])
+        vocab_size = model.decoder.vocab_size
+        if self.tokenizer.vocab_size != vocab_size:
+            raise ValueError(
+                f"the tokenizer declares vocab_size {self.tokenizer.vocab_size}, the decoder {vocab_size}; "
+                "give both the same number"
+            )
+        outside = np.argwhere((target < 0) | (target >= vocab_size))
+        if len(outside):
+            row, column = outside[0]
+            raise ValueError(
+                f"example id {ids[row]}: target[{column}] is {target[row, column]}, expected 0 <= token < "
+                f"{vocab_size} (the decoder's vocab_size)"
+            )
+        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == 1)
+        if unfinished.any():
+            raise ValueError(
+                f"example id {ids[unfinished][0]}: its target has not exactly one EOS; tokenize with "
+                "vlm_jax.data.text_transforms.Tokenize"
+            )
+
+    def _named_metrics(self):
+        return [(type(metric).__name__, metric) for metric in self.metrics]
+
+
+def shift(batch: Batch) -> tuple[Array, Array, Array]:
+    """Inputs, labels and mask [b l-1]: the token at position t is read to predict the token at t + 1.
+
+    `[[BOS, a, b, EOS, PAD]] -> [[BOS, a, b, EOS]], [[a, b, EOS, PAD]], [[1, 1, 1, 0]]`
+    """
+    target = batch["target"]
+    labels = target[:, 1:]
+    return target[:, :-1], labels, (labels != PAD) & batch["valid"][:, None]
