@@ -1,0 +1,330 @@
+"""Source -> transforms -> batches. The whole state of a pipeline is one integer, the position of the next batch."""
+
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vlm_jax.data.image_transforms import BadImage
+from vlm_jax.data.source import Source
+from vlm_jax.types import Example
+
+Transform = Callable[[Example, np.random.Generator], Example]
+MAX_SKIPPED = 0.01  # of the examples; one picture alone never stops a run
+_ORDER = 1 << 63  # sets the shuffle's random numbers apart from those of the transforms
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Batches of a source's examples, as numpy arrays, on this host.
+
+    train=True: endless; every epoch is a whole permutation, shuffled by (seed, epoch). A batch may end one epoch
+    and begin the next, so a source smaller than a batch is repeated within it.
+    train=False: in order, once; the last batch is filled up with copies whose `valid` is False.
+
+    A transform gets a generator that depends on (seed, epoch, index of the example) only. Keys that are not numbers
+    are dropped after the transforms. Batches are float32, int32, uint8 and bool; they always have `valid` Bool[b]
+    and `id` Int[b] (-1 where there is no example).
+
+    The work is done by `num_workers` background threads (0: by the caller, when asked) or, where `num_processes` is
+    given, by so many processes. Neither changes a batch.
+    """
+
+    source: Source
+    transforms: tuple[Transform, ...] = ()
+    batch_size: int  # global, over all devices and hosts
+    train: bool
+    seed: int = 0
+    num_workers: int = 0
+    num_processes: int = 0
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: given {self.batch_size}, expected at least 1")
+        if min(self.num_workers, self.num_processes) < 0:
+            raise ValueError(
+                f"given num_workers={self.num_workers}, num_processes={self.num_processes}; "
+                "expected 0 or more"
+            )
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_batches(self) -> int:
+        """Batches until every example has been seen at least once."""
+        return -(-len(self.source) // self.batch_size)
+
+    def batches(self, position: int = 0, shard: tuple[int, int] = (0, 1)) -> "Batches":
+        """Iterates over (next position, batch), from the batch at `position` on.
+
+        Going on at the position that came with a batch gives the batch after it. `shard` is (index, count) of this
+        host: it gets its contiguous share of the rows of each global batch.
+        """
+        return Batches(self, position, shard)
+
+
+class Batches:
+    """The iterator that `Pipeline.batches` returns. `skipped` holds the bad pictures met so far: name -> reason."""
+
+    def __init__(self, pipeline: Pipeline, position: int, shard: tuple[int, int]):
+        import grain
+
+        index, count = shard
+        if not 0 <= index < count:
+            raise ValueError(f"shard: given {shard}, expected (index, count) with index < count")
+        if pipeline.batch_size % count:
+            raise ValueError(
+                f"a batch of {pipeline.batch_size} examples cannot be divided among {count} hosts; "
+                f"try batch_size {pipeline.batch_size // count * count or count}"
+            )
+        if position < 0:
+            raise ValueError(f"position: given {position}, expected 0 or more")
+        self.skipped: dict[str, str] = {}
+        self._bad_indices: set[int] = set()
+        self._num_examples = len(pipeline.source)
+        self._position = position
+        self._spec = None
+        if pipeline.train and not self._num_examples:
+            raise ValueError(f"{pipeline.source} has no examples to train on")
+        stop = sys.maxsize // 2 if pipeline.train else pipeline.num_batches
+        dataset = grain.MapDataset.range(min(position, stop), stop)
+        dataset = dataset.map(_MakeBatch(pipeline, index, count))
+        # Few threads: grain's default of 16 costs ten times as much per element on a small machine.
+        threads = pipeline.num_workers
+        dataset = dataset.to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        )
+        if pipeline.num_processes:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # grain's worker processes insist on it
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(
+                    num_workers=pipeline.num_processes, per_worker_buffer_size=2
+                )
+            )
+        self._iterator = iter(dataset)
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        return self
+
+    def __next__(self) -> tuple[int, dict[str, np.ndarray]]:
+        made = next(self._iterator)
+        for bad in made.bad:
+            self._bad_indices.add(bad.index)
+            if bad.name not in self.skipped:
+                self.skipped[bad.name] = bad.reason
+                log.warning("skipped %s: %s", bad.name, bad.reason)
+        _check_skipped(self.skipped, len(self._bad_indices), self._num_examples)
+        self._check_spec(made.batch)
+        self._position += 1
+        return self._position, made.batch
+
+    def close(self) -> None:
+        """Ends the background work. An iterator that is no longer referenced is closed as well."""
+        self._iterator.close()
+
+    def _check_spec(self, batch: Mapping[str, np.ndarray]) -> None:
+        spec = {key: (value.shape, value.dtype) for key, value in batch.items()}
+        self._spec = self._spec or spec
+        if spec != self._spec:
+            ids = batch["id"][batch["valid"]]
+            raise ValueError(
+                f"the batch with the example ids {ids[:3].tolist()} ... has {_differing(spec, self._spec)}; {_ADVICE}"
+            )
+
+
+class _Bad(NamedTuple):
+    name: str
+    reason: str
+    index: int  # of the example in the source
+    id: int
+
+
+class _Made(NamedTuple):
+    batch: dict[str, np.ndarray]
+    bad: tuple[_Bad, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _MakeBatch:
+    """position -> this host's rows of the global batch there: a pure function, so it may run anywhere, in any order."""
+
+    pipeline: Pipeline
+    index: int
+    count: int
+
+    def __call__(self, position: int) -> _Made:
+        rows = self.pipeline.batch_size // self.count
+        start = position * self.pipeline.batch_size + self.index * rows
+        slots = range(start, start + rows)
+        return self._train(slots) if self.pipeline.train else self._in_order(slots)
+
+    def _train(self, slots: range) -> _Made:
+        size, seed = len(self.pipeline.source), self.pipeline.seed
+        examples, bad = [], {}
+        for slot in slots:
+            epoch, step = divmod(slot, size)
+            first = int(_order(seed, epoch, size)[step])
+            # A bad picture is replaced by the next good one in the source: the batch stays full, and what
+            # stands there is still a function of (seed, epoch, index).
+            for index in ((first + offset) % size for offset in range(size)):
+                example = bad.get(index) or self._example(index, epoch, first)
+                if not isinstance(example, _Bad):
+                    examples.append(example)
+                    break
+                bad[index] = example
+                _check_skipped({b.name: b.reason for b in bad.values()}, len(bad), size)
+            else:
+                raise _none_good(self.pipeline.source, bad.values())
+        batch = _stack(examples)
+        batch["valid"] = np.ones(len(examples), bool)
+        return _Made(batch, tuple(bad.values()))
+
+    def _in_order(self, slots: range) -> _Made:
+        size = len(self.pipeline.source)
+        results = [self._example(slot, 0, slot) for slot in slots if slot < size]
+        bad = [result for result in results if isinstance(result, _Bad)]
+        good = [result for result in results if not isinstance(result, _Bad)]
+        # Rows without an example are copies of a good one: finite, of the right shape, and not counted.
+        filler = good[0] if good else self._any_example(bad)
+        examples = [filler if isinstance(result, _Bad) else result for result in results]
+        examples += [filler] * (len(slots) - len(results))
+        batch = _stack(examples)
+        batch["valid"] = np.zeros(len(slots), bool)
+        batch["valid"][: len(results)] = [not isinstance(result, _Bad) for result in results]
+        batch["id"][len(results) :] = -1
+        for row, result in enumerate(results):
+            if isinstance(result, _Bad):
+                batch["id"][row] = result.id
+        return _Made(batch, tuple(bad))
+
+    def _any_example(self, bad: Sequence[_Bad]) -> Example:
+        bad = list(bad)
+        for index in range(len(self.pipeline.source)):
+            example = self._example(index, 0, index)
+            if not isinstance(example, _Bad):
+                return example
+            bad.append(example)
+            names = {b.name: b.reason for b in bad}
+            _check_skipped(names, len({b.index for b in bad}), len(self.pipeline.source))
+        raise _none_good(self.pipeline.source, bad)
+
+    def _example(self, index: int, epoch: int, draw: int) -> Example | _Bad:
+        """The example at `index` after the transforms, whose random numbers are those of (seed, epoch, draw)."""
+        example = {}
+        try:
+            example = self.pipeline.source[index]
+            if "id" not in example:
+                raise KeyError(
+                    f"{self.pipeline.source}[{index}] has no 'id'; it has {list(example)}"
+                )
+            before = example["id"]
+            rng = _generator(self.pipeline.seed, (epoch << 40) | draw)
+            for transform in self.pipeline.transforms:
+                example = transform(example, rng)
+        except BadImage as error:
+            return _Bad(error.name, error.reason, index, int(example.get("id", -1)))
+        numbers = {key: value for key, value in example.items() if _is_number(value)}
+        return numbers if "id" in numbers else {**numbers, "id": before}
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+    # Philox is a function of its key: no state to carry, and no seeding to pay for.
+    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
+
+
+@functools.lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Int[size]: the permutation of an epoch. From raw random bits, which numpy keeps the same in every version."""
+    raw = np.random.Philox(key=np.array([seed, _ORDER | epoch], np.uint64)).random_raw(size)
+    return np.argsort(raw, kind="stable")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, bool | int | float)
+
+
+_ADVICE = "pad texts to one length and resize pictures to one size in the transforms"
+
+
+def _stack(examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """Examples with the same keys and shapes -> arrays with a leading axis b, in the types that devices take."""
+    first = {key: np.asarray(value) for key, value in examples[0].items()}
+    batch = {}
+    for key, value in first.items():
+        batch[key] = np.empty((len(examples), *value.shape), _DTYPES.get(value.dtype, value.dtype))
+    for row, example in enumerate(examples):
+        if example.keys() != first.keys() or any(
+            np.shape(value) != first[key].shape for key, value in example.items()
+        ):
+            given, expected = (
+                {key: (np.shape(value), None) for key, value in one.items()}
+                for one in (example, first)
+            )
+            raise ValueError(
+                f"example id {int(example['id'])} has {_differing(given, expected)} as "
+                f"id {int(first['id'])} has; {_ADVICE}"
+            )
+        for key, value in example.items():
+            if batch[key].dtype == np.int32 and np.asarray(value).dtype == np.int64:
+                _check_int32(key, value, example)
+            batch[key][row] = value
+    return batch
+
+
+# JAX computes in 32 bits; casting here says so where a value does not fit.
+_DTYPES = {
+    np.dtype(np.float64): np.dtype(np.float32),
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.int64): np.dtype(np.int32),
+}
+
+
+def _check_int32(key: str, value: Any, example: Example) -> None:
+    info = np.iinfo(np.int32)
+    if np.size(value) and not (info.min <= np.min(value) and np.max(value) <= info.max):
+        raise ValueError(
+            f"example id {int(example['id'])}: {key!r} holds {np.max(np.abs(value))}, which does not fit 32 bits"
+        )
+
+
+def _differing(given: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    for key in (*expected, *given):
+        if given.get(key) != expected.get(key):
+            has, wants = (
+                f"no {key!r}" if spec.get(key) is None else f"{key!r} of shape {spec[key][0]}"
+                for spec in (given, expected)
+            )
+            return f"{has}, expected {wants}"
+    raise AssertionError("nothing differs")
+
+
+def _check_skipped(skipped: Mapping[str, str], num_bad: int, num_examples: int) -> None:
+    if len(skipped) > 1 and num_bad > MAX_SKIPPED * num_examples:
+        listed = "".join(f"\n  {name}: {reason}" for name, reason in list(skipped.items())[:20])
+        more = f"\n  ... and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+        raise TooManyBadPictures(
+            f"{num_bad} of {num_examples} examples have a picture that cannot be used, more than "
+            f"{MAX_SKIPPED:.0%}; replace these files or take them out of the set:{listed}{more}"
+        )
+
+
+def _none_good(source: Source, bad: Any) -> "TooManyBadPictures":
+    listed = "".join(f"\n  {b.name}: {b.reason}" for b in list(bad)[:20])
+    return TooManyBadPictures(f"{source} has no picture that can be used:{listed}")
+
+
+class TooManyBadPictures(ValueError):
+    """More than 1 % of the examples were skipped."""
