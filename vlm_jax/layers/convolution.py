@@ -1,12 +1,14 @@
 """Convolutions that are as fast on a CPU as products of matrices allow, and grids as Features."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vlm_jax.layers.norm import NoNorm, Norm
 from vlm_jax.types import Features
 
 
@@ -57,6 +59,37 @@ class Conv(nn.Conv):
         2.0, "fan_out", "normal"
     )
     conv_general_dilated: object = convolve
+
+
+class ConvNorm(nn.Module, kw_only=True):
+    """A square convolution and its norm; a bias only where there is no norm.
+
+    `padding` is a number of rows and columns on every side, or SAME, which puts the odd one of a
+    strided convolution at the end, as TensorFlow does.
+    """
+
+    features: int
+    kernel_size: int = 3
+    strides: int = 1
+    groups: int = 1
+    padding: int | str = "SAME"
+    norm: Norm
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
+        x = Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            strides=self.strides,
+            padding=self.padding,
+            feature_group_count=self.groups,
+            use_bias=isinstance(self.norm, NoNorm),
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return self.norm(x, train=train, dtype=self.dtype, name="norm", scale_init=self.scale_init)
 
 
 def flatten_grid(grid: Float[Array, "b h w d"]) -> Features:

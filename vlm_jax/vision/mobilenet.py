@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vlm_jax.layers.convolution import Conv, flatten_grid
+from vlm_jax.layers.convolution import ConvNorm, flatten_grid
 from vlm_jax.layers.norm import BatchNorm, NoNorm, Norm
 from vlm_jax.types import Features
 
@@ -119,27 +119,3 @@ class InvertedResidual(nn.Module, kw_only=True):
         y = nn.relu6(y)
         y = ConvNorm(features=self.width, kernel_size=1, name="project", **settings)(y, train=train)
         return x + y if x.shape == y.shape else y
-
-
-class ConvNorm(nn.Module, kw_only=True):
-    """A square convolution and its norm; a bias only where there is no norm."""
-
-    features: int
-    kernel_size: int = 3
-    strides: int = 1
-    groups: int = 1
-    norm: Norm
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        x = Conv(
-            self.features,
-            (self.kernel_size, self.kernel_size),
-            strides=self.strides,
-            feature_group_count=self.groups,
-            use_bias=isinstance(self.norm, NoNorm),
-            dtype=self.dtype,
-            name="conv",
-        )(x)
-        return self.norm(x, train=train, dtype=self.dtype, name="norm")

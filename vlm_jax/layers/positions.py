@@ -1,0 +1,96 @@
+"""Where a token or a patch stands: sinusoidal, learned and rotary positions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def sinusoidal(
+    positions: Float[Array, "*l"] | Int[Array, "*l"], *, width: int, base: float = 10000.0
+) -> Float[Array, "*l d"]:
+    """Vaswani et al. 2017, section 3.5: [sin(p w_0), cos(p w_0), sin(p w_1), ...].
+
+    w_i = base^(-2i / width). Positions are given as numbers, so that a decoder may ask for one.
+    """
+    if width % 2:
+        raise ValueError(f"sinusoidal positions were given width={width}; expected an even width.")
+    angles = positions[..., None] * _frequencies(width // 2, base)
+    both = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)  # [*l d/2 2]
+    return both.reshape(*angles.shape[:-1], width)
+
+
+def sinusoidal_grid(
+    height: int, width: int, *, features: int, base: float = 10000.0
+) -> Float[Array, "h*w d"]:
+    """One half tells the row, the other the column, as Beyer et al. 2022 (arXiv:2205.01580) do."""
+    if features % 4:
+        raise ValueError(
+            f"A grid's positions were given {features} features; expected 4 to divide."
+        )
+    rows = sinusoidal(jnp.arange(height), width=features // 2, base=base)
+    columns = sinusoidal(jnp.arange(width), width=features // 2, base=base)
+    grid = jnp.concatenate(
+        [
+            jnp.broadcast_to(rows[:, None], (height, width, features // 2)),
+            jnp.broadcast_to(columns[None], (height, width, features // 2)),
+        ],
+        axis=-1,
+    )
+    return grid.reshape(height * width, features)
+
+
+def rotary(
+    x: Float[Array, "b l i d"], positions: Int[Array, "b l"], *, base: float = 10000.0
+) -> Float[Array, "b l i d"]:
+    """Su et al. 2021, eq. 34: each pair (x_j, x_{j + d/2}) turned by the angle p base^(-2j / d).
+
+    The pairing is GPT-NeoX's (halves), which Llama's published weights use. The product of a
+    rotated query and a rotated key depends on the difference of their positions only.
+    """
+    if x.shape[-1] % 2:
+        raise ValueError(f"rotary was given head width {x.shape[-1]}; expected an even one.")
+    angles = positions[..., None, None] * _frequencies(x.shape[-1] // 2, base)  # [b l 1 d/2]
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+class LearnedPositions(nn.Module, kw_only=True):
+    """A table with a row for each position: Int[*l] -> Float[*l width]."""
+
+    max_length: int
+    width: int
+    stddev: float = 0.02
+
+    @nn.compact
+    def __call__(self, positions: Int[Array, "*l"]) -> Float[Array, "*l d"]:
+        table = self.param(
+            "table", nn.initializers.normal(self.stddev), (self.max_length, self.width)
+        )
+        if positions.shape and positions.shape[-1] > self.max_length:
+            raise ValueError(
+                f"{positions.shape[-1]} positions were asked of a table of {self.max_length}; "
+                "try a larger max_length."
+            )
+        # Beyond the table the row is NaN: better seen than the last row, which JAX would give.
+        return table.at[positions].get(mode="fill", fill_value=jnp.nan)
+
+
+def resize_grid(
+    positions: Float[Array, "n d"], old: tuple[int, int], new: tuple[int, int]
+) -> Float[Array, "m d"]:
+    """A grid of position vectors, row by row, interpolated (bicubic) to another size.
+
+    The same size gives the same numbers, exactly.
+    """
+    if old == new:
+        return positions
+    grid = positions.reshape(*old, positions.shape[-1])
+    grid = jax.image.resize(grid, (*new, grid.shape[-1]), method="cubic", antialias=False)
+    return grid.reshape(-1, grid.shape[-1])
+
+
+def _frequencies(number: int, base: float) -> Float[Array, "number"]:
+    return base ** -(jnp.arange(number) / number)
