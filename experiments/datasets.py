@@ -1,0 +1,104 @@
+"""The captioning data that several experiments share: sources, preprocessing, vocabulary, as ready pipelines.
+
+Each function is called by an experiment file, so that one line there says which data it trains on.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from vlm_jax.data import image_transforms as images
+from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.pipeline import Pipeline
+from vlm_jax.data.sampling import EachCaption
+from vlm_jax.data.source import Source, Tfds
+from vlm_jax.data.text_transforms import FirstCaption, Tokenize
+from vlm_jax.pretrained import mobilenet as mobilenet_weights
+from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.vision.mobilenet import mobilenet_v2_folded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionData:
+    """Pipelines of one data set, all with the same tokenizer and preprocessing.
+
+    `train` yields every (picture, caption) pair. `pictures` has one row a picture and is what captions are
+    written for; `pairs` has one row a pair and is what perplexity is measured on.
+    """
+
+    tokenizer: Any
+    train: Pipeline
+    pictures: dict[str, Pipeline]
+    pairs: dict[str, Pipeline]
+
+
+def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> CaptionData:
+    """The pictures made here, 64x64, as float32 [64 64 3]. 8,000 / 500 / 1,000 and 500 of unseen pairs."""
+    sources = {
+        split: Tfds("scenes", split, config=config)
+        for split in ("train", "validation", "test", "test_unseen")
+    }
+    tokenizer = WordTokenizer(corpus=sources["train"], vocab_size=64)
+    before = (images.Decode(), images.Normalise(mean=(0.5,), std=(0.5,)))
+    return _captions(sources, tokenizer, before, batch_size, max_length=40, seed=seed)
+
+
+def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
+    """Flickr8k in Karpathy's split with the features of MobileNetV2 (ImageNet), computed once and cached.
+
+    [1 1280], the mean over positions, where `pool`; else the 7x7 grid [49 1280]. In both: log(1 + x), then
+    standardised over the training pictures. Words seen at least five times, as Karpathy and Tanti et al.
+    """
+    splits = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
+    sources = {
+        split: Encoded(
+            source=source,
+            encoder=mobilenet_v2_folded(),
+            init_params=mobilenet_weights.MobileNetV2Weights(),
+            transforms=(
+                images.Decode(),
+                images.Resize(size=224),
+                images.Normalise(
+                    mean=(mobilenet_weights.MEAN,) * 3, std=(mobilenet_weights.STD,) * 3
+                ),
+            ),
+            pool=pool,
+            log1p=True,
+            standardise=splits["train"],
+        )
+        for split, source in splits.items()
+    }
+    tokenizer = WordTokenizer(corpus=splits["train"], vocab_size=2560, min_count=5)
+    return _captions(sources, tokenizer, (), batch_size, max_length=24, seed=seed)
+
+
+def _captions(
+    sources: dict[str, Source],
+    tokenizer: Any,
+    before: tuple,
+    batch_size: int,
+    max_length: int,
+    seed: int,
+) -> CaptionData:
+    tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length)
+
+    def pipeline(source, *transforms, train=False):
+        size = batch_size if train else 100
+        return Pipeline(
+            source=source, transforms=transforms, batch_size=size, train=train, seed=seed
+        )
+
+    held_out = {split: source for split, source in sources.items() if split != "train"}
+    return CaptionData(
+        tokenizer=tokenizer,
+        train=pipeline(EachCaption(sources["train"]), *before, tokenize, train=True),
+        pictures={
+            split: pipeline(source, *before, FirstCaption(), tokenize)
+            for split, source in held_out.items()
+        },
+        pairs={
+            split: pipeline(EachCaption(source), *before, tokenize)
+            for split, source in held_out.items()
+        },
+    )
