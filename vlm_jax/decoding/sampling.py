@@ -1,0 +1,157 @@
+"""One token after the other: the most probable one, or one drawn at random."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vlm_jax.decoding.base import Decoded, Step, check, constrain, tile
+from vlm_jax.types import BOS, EOS, PAD, Array, Cache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """The most probable token at every position. The score is the log probability."""
+
+    max_length: int = 20
+    min_length: int = 0  # EOS counted
+    block_ngram: int = 0  # 3: no trigram twice
+    banned: tuple[int, ...] = (PAD, BOS)
+    num_results = 1  # not a field: draws differ, the most probable token does not
+
+    def __post_init__(self):
+        check(self)
+
+    def __call__(
+        self, step: Step, cache: Cache, memory: Any, *, batch_size: int, key: Array | None = None
+    ) -> Decoded:
+        def choose(logits, length):
+            return jnp.argmax(logits, axis=-1)
+
+        return _decode(self, choose, step, cache, memory, batch_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Tokens drawn from softmax(logits / temperature), cut to the top_k and then to the top_p.
+
+    temperature 0 is greedy. top_k None, top_p 1: the whole distribution. top_p keeps the fewest
+    most probable tokens whose probability, after temperature and top_k, reaches it (Holtzman et
+    al. 2020, eq. 2-3). The noise of a token depends on (key, row, position) and on nothing else.
+    The score is the log probability under the model, before temperature and filters.
+    """
+
+    max_length: int = 20
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_length: int = 0  # EOS counted
+    block_ngram: int = 0  # 3: no trigram twice
+    num_results: int = 1  # independent draws a row
+    banned: tuple[int, ...] = (PAD, BOS)
+
+    def __post_init__(self):
+        check(self)
+        if not self.temperature >= 0:
+            raise ValueError(
+                f"Sampling(temperature={self.temperature}): expected 0 (greedy) or larger; try 1.0"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(
+                f"Sampling(top_k={self.top_k}): expected at least 1, or None to keep all tokens"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"Sampling(top_p={self.top_p}): expected 0 < top_p <= 1; 1.0 keeps all tokens"
+            )
+
+    def __call__(
+        self, step: Step, cache: Cache, memory: Any, *, batch_size: int, key: Array | None = None
+    ) -> Decoded:
+        if key is None:
+            raise ValueError("Sampling needs a key; try key=jax.random.key(0)")
+        rows = batch_size * self.num_results
+        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+
+        def choose(logits, length):
+            if self.temperature == 0:
+                return jnp.argmax(logits, axis=-1)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, length)
+            return filtered_sample(
+                keys, logits / self.temperature, top_k=self.top_k, top_p=self.top_p
+            )
+
+        cache, memory = tile((cache, memory), self.num_results, batch_size)
+        return _decode(self, choose, step, cache, memory, batch_size)
+
+
+def filtered_sample(keys: Array, logits: Array, *, top_k: int | None, top_p: float) -> Array:
+    """Int[rows] drawn from Float[rows v], one key a row."""
+    if top_k is None and top_p == 1:
+        return jax.vmap(jax.random.categorical)(keys, logits)
+    vocab_size = logits.shape[-1]
+    logits, ids = lax.top_k(logits, min(top_k or vocab_size, vocab_size))  # most probable first
+    if top_p < 1:
+        probs = jax.nn.softmax(logits)
+        before = jnp.cumsum(probs, axis=-1) - probs
+        # The first column is kept whatever rounding does to a tiny top_p.
+        kept = (before < top_p) | (jnp.arange(logits.shape[-1]) == 0)
+        logits = jnp.where(kept, logits, -jnp.inf)
+    places = jax.vmap(jax.random.categorical)(keys, logits)
+    return jnp.take_along_axis(ids, places[:, None], axis=1)[:, 0]
+
+
+def _decode(strategy, choose, step, cache, memory, batch_size) -> Decoded:
+    """Feeds back what `choose(logits, length)` gives until every row has ended."""
+    rows = batch_size * strategy.num_results
+    limit = strategy.max_length
+
+    def unfinished(state):
+        length, _, _, _, ended, _ = state
+        return (length < limit) & ~ended.all()
+
+    def advance(state):
+        length, tokens, log_probs, lengths, ended, cache = state
+        last = jnp.where(length == 0, BOS, tokens[:, jnp.maximum(length - 1, 0)])
+        logits, cache = step(last, cache, memory)
+        logits = logits.astype(jnp.float32)
+        allowed = constrain(
+            logits,
+            tokens,
+            length,
+            banned=strategy.banned,
+            min_length=strategy.min_length,
+            block_ngram=strategy.block_ngram,
+        )
+        token = jnp.where(ended, PAD, choose(allowed, length)).astype(jnp.int32)
+        chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
+        gained = chosen - jax.nn.logsumexp(logits, axis=-1)
+        return (
+            length + 1,
+            tokens.at[:, length].set(token),
+            log_probs + jnp.where(ended, 0.0, gained),
+            lengths + ~ended,
+            ended | (token == EOS),
+            cache,
+        )
+
+    start = (
+        jnp.int32(0),
+        jnp.full((rows, limit), PAD, jnp.int32),
+        jnp.zeros(rows, jnp.float32),
+        jnp.zeros(rows, jnp.int32),
+        jnp.zeros(rows, bool),
+        cache,
+    )
+    _, tokens, log_probs, lengths, _, _ = lax.while_loop(unfinished, advance, start)
+
+    shape = (batch_size, strategy.num_results)
+    log_probs = log_probs.reshape(shape)
+    return Decoded(
+        tokens=tokens.reshape(*shape, limit),
+        scores=log_probs,
+        log_probs=log_probs,
+        lengths=lengths.reshape(shape),
+    )
