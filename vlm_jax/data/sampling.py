@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlm_jax.data.source import Source
+from vlm_jax.data.source import Description, Source
 from vlm_jax.types import Example, References
 
 
 @dataclasses.dataclass(frozen=True)
-class EachCaption:
+class EachCaption(Description):
     """One example for every (picture, caption): `captions`, a tuple, becomes `caption`, one `str`.
 
     The id stays the picture's, so `references` are those of the pictures. `captions` is how many captions every
@@ -31,7 +31,7 @@ class EachCaption:
     def __len__(self) -> int:
         if self.captions is not None:
             return len(self.source) * self.captions
-        return int(_caption_ends(self.source)[-1])
+        return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
@@ -39,9 +39,8 @@ class EachCaption:
         if self.captions is not None:
             picture, which = divmod(index, self.captions)
         else:
-            ends = _caption_ends(self.source)
-            picture = int(np.searchsorted(ends, index, side="right")) - 1
-            which = index - int(ends[picture])
+            picture = int(np.searchsorted(self._ends, index, side="right")) - 1
+            which = index - int(self._ends[picture])
         example = dict(self.source[picture])
         texts = example.pop("captions")
         if self.captions is not None and len(texts) != self.captions:
@@ -51,18 +50,33 @@ class EachCaption:
             )
         return {**example, "caption": texts[which]}
 
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        """Int[pictures + 1]: how many captions the pictures before each one have: [0, 5, 10, 14, ...]."""
+        references = self.source.references
+        if len(references) == len(self.source):  # in the order of the examples
+            texts = references.values()
+        else:  # an id that comes twice
+            texts = (self.source[index] for index in range(len(self.source)))
+        counts = [len(text.get("captions", ())) for text in texts]
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
 
 @dataclasses.dataclass(frozen=True)
-class First:
+class First(Description):
     """The first `count` examples of a source, or all of them where there are fewer."""
 
     source: Source
     count: int
 
-    @property
+    @functools.cached_property
     def references(self) -> References:
         kept = {int(self.source[index]["id"]) for index in range(len(self))}
         return {id: texts for id, texts in self.source.references.items() if id in kept}
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.source.fingerprint}[:{self.count}]"
 
     def __len__(self) -> int:
         return min(self.count, len(self.source))
@@ -71,14 +85,3 @@ class First:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
         return self.source[index]
-
-
-@functools.lru_cache(maxsize=32)
-def _caption_ends(source: Source) -> np.ndarray:
-    """Int[pictures + 1]: how many captions the pictures before each one have: [0, 5, 10, 14, ...]."""
-    references = source.references
-    if len(references) == len(source):  # in the order of the examples
-        counts = [len(texts.get("captions", ())) for texts in references.values()]
-    else:  # an id that comes twice
-        counts = [len(source[index].get("captions", ())) for index in range(len(source))]
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

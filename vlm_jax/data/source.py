@@ -14,8 +14,8 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from vlm_jax.data.files import default_data_dir, locked
 from vlm_jax.types import Example, References
 
 T = TypeVar("T")
@@ -41,8 +42,15 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+class Description:
+    """A frozen dataclass that keeps what it opened. Only the description itself goes to another process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
 @dataclasses.dataclass(frozen=True)
-class Tfds:
+class Tfds(Description):
     """A split of one of our builders (`datasets/<name>.py`) or of the TFDS catalogue.
 
     The first use prepares the record files under `data_dir` (default `$TFDS_DATA_DIR`, else
@@ -71,7 +79,7 @@ class Tfds:
         """A hash of name, version, slice and the records' sizes: what cached features of this source depend on."""
         return self._opened.fingerprint
 
-    @property
+    @functools.cached_property
     def _opened(self) -> "_OpenedTfds":
         return _open_tfds(self.name, self.split, self.config, default_data_dir(self.data_dir))
 
@@ -157,48 +165,6 @@ def references_of(examples: Iterable[Example]) -> References:
     return references
 
 
-def well_formed(text: str) -> str:
-    """`text` as it can be stored in UTF-8: a lone surrogate, which cannot be, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-# ---- folders and files
-
-
-def default_data_dir(data_dir: str | os.PathLike | None = None) -> str:
-    """Where prepared records lie: the argument, else `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
-    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return str(Path(chosen).expanduser().absolute())
-
-
-def manual_folder(name: str, data_dir: str | os.PathLike, instructions: str) -> Path:
-    """The folder with files placed by hand: `$VLM_JAX_DATA/<name>`, else `<data_dir>/downloads/manual/<name>`."""
-    candidates = [Path(data_dir) / "downloads" / "manual" / name]
-    if os.environ.get("VLM_JAX_DATA"):
-        candidates.insert(0, Path(os.environ["VLM_JAX_DATA"]) / name)
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    looked = " nor ".join(map(str, candidates))
-    raise FileNotFoundError(f"{name}: there is no folder {looked}.\n{instructions}")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Holds the file `path` locked; a second process waits here. The kernel frees the lock of one that dies."""
-    import fcntl
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 # ---- TFDS
 
 
@@ -228,8 +194,7 @@ class _OpenedTfds:
         index %= len(self.records)
         record = self.records[int(index)]
         example = {k: v if k in self._keep else _plain(v) for k, v in record.items()}
-        example.setdefault("id", np.int64(index))
-        return example
+        return {**example, "id": np.int64(example.get("id", index))}
 
     @functools.cached_property
     def references(self) -> References:
@@ -247,7 +212,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _open_tfds(name: str, split: str, config: str | None, data_dir: str) -> _OpenedTfds:
     builder = _prepared(name, config, data_dir)
     try:
@@ -268,7 +233,7 @@ def _prepared(name: str, config: str | None, data_dir: str) -> Any:
     with locked(Path(data_dir) / f".{name}.lock"):
         if not done.exists():
             print(f"preparing {name} in {builder.data_path}, once", file=sys.stderr, flush=True)
-            with contextlib.redirect_stdout(sys.stderr), _without_progress_bars():
+            with contextlib.redirect_stdout(io.StringIO()), _without_progress_bars():
                 builder.download_and_prepare()
     return _builder(name, config, data_dir)
 

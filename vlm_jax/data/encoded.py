@@ -1,0 +1,350 @@
+"""`Encoded`: the features of a frozen encoder, computed once, kept on disk, read as a source."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vlm_jax import config
+from vlm_jax.data.files import cache_dir, locked, sha256
+from vlm_jax.data.pipeline import Pipeline, Transform
+from vlm_jax.data.sampling import EachCaption
+from vlm_jax.data.source import Description, Source
+from vlm_jax.types import Example, References
+
+FORMAT = 1  # part of every hash: raise it when the same description would give other numbers
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded(Description):
+    """The examples of `source`, with `image` replaced by its features, float32 [n d].
+
+    `encoder(image, train=False) -> Features` runs over `transforms` of the pictures when the source is first read.
+    The features go to `$VLM_JAX_CACHE` (default `~/.cache/vlm_jax`) as one `dtype` array under a hash of the
+    encoder, its parameters, the transforms, and the source with its ids; whatever changes one of them computes anew.
+    `init_params(variables) -> variables` gives the encoder its weights; None leaves those of `encoder.init`, key 0.
+
+    In this order: `pool` keeps the mean over positions, [1 d]; `log1p` takes log(1 + x); `standardise` subtracts the
+    mean and divides by the standard deviation that each feature has over the pictures of that source (the training
+    pictures, whatever `source` is). A picture that cannot be decoded is left out, with a warning.
+
+    A source without a `fingerprint` (`Pictures`, `InMemory`) is encoded in memory and leaves no file.
+    Captions go outside: `EachCaption(Encoded(source=...))`, or each picture would be encoded five times.
+    """
+
+    source: Source
+    encoder: Any  # a Linen module
+    init_params: Callable[[Any], Any] | None = None
+    transforms: tuple[Transform, ...] = ()
+    batch_size: int = 32
+    dtype: str = "float16"
+    pool: bool = False
+    log1p: bool = False
+    standardise: Source | None = None
+
+    def __post_init__(self):
+        if isinstance(self.source, EachCaption) or isinstance(self.standardise, EachCaption):
+            raise TypeError(
+                "given Encoded(source=EachCaption(...)), which would encode a picture once a caption; "
+                "try EachCaption(Encoded(source=...))"
+            )
+
+    @functools.cached_property
+    def references(self) -> References:
+        return self.source.references
+
+    def __len__(self) -> int:
+        return len(self._opened.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} examples")
+        features = self._opened.features[index].astype(np.float32)
+        if self._statistics is not None:
+            features -= self._statistics.mean
+            features *= self._statistics.scale
+        return {**self._opened.examples[index], "image": features}
+
+    @property
+    def file(self) -> Path | None:
+        """Where the features lie (None: in memory only)."""
+        return self._opened.file
+
+    @functools.cached_property
+    def _opened(self) -> "_OpenedEncoded":
+        return _open_encoded(dataclasses.replace(self, standardise=None))
+
+    @functools.cached_property
+    def _statistics(self) -> "_Statistics | None":
+        if self.standardise is None:
+            return None
+        return _statistics(dataclasses.replace(self, source=self.standardise, standardise=None))
+
+
+class _OpenedEncoded(NamedTuple):
+    features: np.ndarray  # [examples n d], a memory map where there is a file
+    examples: tuple[Example, ...]  # without their pictures
+    file: Path | None
+
+
+class _Statistics(NamedTuple):
+    mean: np.ndarray  # [d]
+    scale: np.ndarray  # [d], 1 / standard deviation; 1 for a feature that never changes
+
+
+@functools.lru_cache(maxsize=16)
+def _open_encoded(encoded: Encoded) -> _OpenedEncoded:
+    variables = _encoder_variables(encoded)
+    examples = [_without_picture(encoded.source[i]) for i in range(len(encoded.source))]
+    fingerprint = getattr(encoded.source, "fingerprint", None)
+    if fingerprint is None or not examples:
+        features, kept = _encode(encoded, variables, partial=None)
+        return _OpenedEncoded(features, tuple(examples[i] for i in kept), None)
+    described = {
+        "format": FORMAT,
+        "encoder": config.to_json(encoded.encoder),
+        "variables": _hash_of(variables),
+        "transforms": config.to_json(encoded.transforms),
+        "source": fingerprint,
+        "ids": hashlib.sha256(
+            np.array([example["id"] for example in examples], np.int64).tobytes()
+        ).hexdigest(),
+        "length": len(examples),
+        "options": [encoded.dtype, encoded.pool, encoded.log1p],
+    }
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+    file = cache_dir() / f"{key}.npy"
+    read = _read(file)
+    if read is None:
+        with locked(file.with_suffix(".lock")):
+            read = _read(file)
+            if read is None:
+                _write(file, described, encoded, variables)
+                read = _read(file)
+    features, kept = read
+    return _OpenedEncoded(features, tuple(examples[i] for i in kept), file)
+
+
+@functools.lru_cache(maxsize=16)
+def _statistics(encoded: Encoded) -> _Statistics:
+    """Mean and standard deviation of each feature over all positions of all pictures, summed in float64."""
+    opened = encoded._opened
+    if not len(opened.features):
+        raise ValueError(f"standardise: {encoded.source} has no pictures to take the mean over")
+    beside = opened.file.with_suffix(".statistics.npz") if opened.file else None
+    if beside and beside.exists() and beside.stat().st_mtime_ns >= opened.file.stat().st_mtime_ns:
+        with np.load(beside, allow_pickle=False) as saved:
+            return _Statistics(saved["mean"], saved["scale"])
+    count, width = 0, opened.features.shape[-1]
+    total, squares = np.zeros(width), np.zeros(width)
+    shift = opened.features[0].astype(np.float64).mean(0)  # keeps the difference of squares exact
+    for start in range(0, len(opened.features), 64):
+        rows = opened.features[start : start + 64].reshape(-1, width).astype(np.float64) - shift
+        count += len(rows)
+        total += rows.sum(0)
+        squares += np.square(rows).sum(0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 1.0)
+    statistics = _Statistics((mean + shift).astype(np.float32), scale.astype(np.float32))
+    if beside:
+        partial = beside.with_name(f"{beside.name}.{os.getpid()}.tmp")
+        with open(partial, "wb") as stream:
+            np.savez(stream, **statistics._asdict())
+        os.replace(partial, beside)
+    return statistics
+
+
+# ---- the file: features in <hash>.npy; which examples they are, and the file's own sum, in <hash>.json
+
+
+def _write(file: Path, described: dict, encoded: Encoded, variables: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.npy")
+    features, kept = _encode(encoded, variables, partial)
+    shape, dtype = features.shape, str(features.dtype)
+    features.flush()
+    del features
+    with open(partial, "rb") as stream:
+        os.fsync(stream.fileno())
+    meta = {
+        "sha256": sha256(partial),
+        "shape": shape,
+        "dtype": dtype,
+        "kept": kept,
+        "made_of": described,
+    }
+    beside = file.with_suffix(".json.tmp")
+    beside.write_text(json.dumps(meta))
+    os.replace(partial, file)
+    os.replace(beside, file.with_suffix(".json"))  # last: its presence says that all is there
+
+
+def _read(file: Path) -> tuple[np.ndarray, list[int]] | None:
+    """The features and which examples they are of; None where there is no file, or a damaged one."""
+    beside = file.with_suffix(".json")
+    if not (file.exists() and beside.exists()):
+        return None
+    try:
+        meta = json.loads(beside.read_text())
+        features = np.load(file, mmap_mode="r", allow_pickle=False)
+        kept = meta["kept"]
+        if (list(features.shape), str(features.dtype)) != (meta["shape"], meta["dtype"]):
+            raise ValueError(f"shape {features.shape}, expected {meta['shape']}")
+        if sha256(file) != meta["sha256"]:
+            raise ValueError("its bytes have changed since it was written")
+        return features, kept
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        log.warning("%s is damaged (%s); computing it again", file, error)
+        return None
+
+
+# ---- the encoder
+
+
+def _encode(encoded: Encoded, variables: Any, partial: Path | None) -> tuple[np.ndarray, list[int]]:
+    """Features [kept n d] of all good pictures, and their indices; written to the map `partial` where given."""
+    import jax
+
+    @jax.jit
+    def encode(variables, image):
+        found = encoded.encoder.apply(variables, image, train=False)
+        return found.values, found.mask.all()
+
+    pipeline = _pipeline(encoded)
+    size, features, kept, done = len(encoded.source), None, [], 0
+    progress = _Progress(size)
+    for position, batch in pipeline.batches():
+        values, whole = encode(variables, batch["image"])
+        if not whole:
+            raise ValueError(
+                f"{type(encoded.encoder).__name__} masks some of its positions; Encoded keeps no mask"
+            )
+        rows = _finished(np.asarray(values, np.float32), encoded, batch)[batch["valid"]]
+        if features is None:
+            shape = (size, *rows.shape[1:])
+            features = (
+                np.empty(shape, encoded.dtype)
+                if partial is None
+                else np.lib.format.open_memmap(partial, "w+", encoded.dtype, shape)
+            )
+        features[done : done + len(rows)] = rows
+        start = (position - 1) * encoded.batch_size
+        kept += (start + np.flatnonzero(batch["valid"])).tolist()
+        done += len(rows)
+        progress(min(position * encoded.batch_size, size))
+    if features is None:
+        return np.zeros((0, 1, 1), encoded.dtype), []
+    return _shortened(features, done, partial), kept
+
+
+def _pipeline(encoded: Encoded) -> Pipeline:
+    return Pipeline(
+        source=encoded.source,
+        transforms=encoded.transforms,
+        batch_size=encoded.batch_size,
+        train=False,
+        num_workers=1,
+    )
+
+
+def _finished(values: np.ndarray, encoded: Encoded, batch: dict) -> np.ndarray:
+    if encoded.pool:
+        values = values.mean(axis=1, keepdims=True)
+    if encoded.log1p:
+        if values.min() <= -1:
+            raise ValueError(
+                f"log1p: {type(encoded.encoder).__name__} gives {values.min()}, expected values "
+                "above -1 (the output of a ReLU); try standardise without log1p"
+            )
+        values = np.log1p(values)
+    with np.errstate(over="ignore"):
+        values = values.astype(encoded.dtype)
+    good = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not good[batch["valid"]].all():
+        ids = batch["id"][batch["valid"] & ~good].tolist()
+        raise ValueError(
+            f"the features of example id {ids[0]} are not finite in {encoded.dtype}; try dtype='float32'"
+        )
+    return values
+
+
+def _shortened(features: np.ndarray, done: int, partial: Path | None) -> np.ndarray:
+    """Without the rows that bad pictures left empty at the end."""
+    if done == len(features) or partial is None:
+        return features[:done]
+    whole = partial.with_suffix(".short.npy")
+    shorter = np.lib.format.open_memmap(whole, "w+", features.dtype, (done, *features.shape[1:]))
+    shorter[:] = features[:done]
+    os.replace(whole, partial)
+    return shorter
+
+
+def _encoder_variables(encoded: Encoded) -> Any:
+    one = dataclasses.replace(_pipeline(encoded), batch_size=1, num_workers=0)
+    _, batch = next(one.batches(), (0, None))
+    if batch is None:
+        return {}
+    return _variables(encoded.encoder, encoded.init_params, batch["image"].shape)
+
+
+@functools.lru_cache(maxsize=2)  # the sources of one experiment share one encoder
+def _variables(encoder: Any, init_params: Callable | None, shape: tuple[int, ...]) -> Any:
+    """The encoder's variables. Only shapes are computed where `init_params` fills every one of them."""
+    import jax
+
+    def init():
+        return encoder.init(jax.random.key(0), np.zeros(shape, np.float32), train=False)
+
+    if init_params is None:
+        return jax.jit(init)()
+    variables = init_params(jax.eval_shape(init))
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables)):
+        variables = init_params(jax.jit(init)())
+    return variables
+
+
+def _hash_of(variables: Any) -> str:
+    import jax
+
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        value = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def _without_picture(example: Example) -> Example:
+    return {key: value for key, value in example.items() if key != "image"}
+
+
+class _Progress:
+    """A line every ten seconds, and none for what is done before the first."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.last >= 10:
+            self.last = now
+            rate = done / (now - self.start)
+            left = (self.size - done) / rate
+            print(
+                f"encoding {done:,} of {self.size:,} pictures, {rate:.0f} a second, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
