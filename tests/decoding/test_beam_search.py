@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.decoding.toys import Markov, Recurrent, fixed_logits
 
+from tests.decoding.toys import Markov, Recurrent, fixed_logits
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.types import BOS, EOS, PAD
@@ -26,7 +26,7 @@ def normalised(log_prob, tokens, alpha):
     return log_prob / len(tokens) ** alpha
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_beam_as_wide_as_the_space_finds_the_best_sentence(alpha):
     """V = 4, T = 4: all sentences, in order of their score."""
     model = Markov(seed=1, batch_size=5)
@@ -58,8 +58,7 @@ def test_fewer_sentences_than_results_leave_empty_results():
     assert found.scores[0, 3] == -np.inf and np.isfinite(found.scores[0, :3]).all()
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
-@pytest.mark.parametrize("fields", [{}, {"min_length": 5, "block_ngram": 2}])
+@pytest.mark.parametrize("alpha, fields", [(1.0, {}), (0.0, {"min_length": 5, "block_ngram": 2})])
 def test_a_beam_of_one_is_greedy(alpha, fields):
     greedy = jax.device_get(search(Greedy(max_length=12, **fields)))
     beam = jax.device_get(
@@ -86,8 +85,7 @@ def reference_search(model, row, *, max_length, width, alpha, banned=(PAD, BOS))
     return sorted(ended, reverse=True) + sorted(cut, reverse=True)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7])
-@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("width, alpha", [(2, 0.0), (5, 0.7)])
 def test_the_search_equals_one_written_with_lists(width, alpha):
     strategy = BeamSearch(max_length=12, width=width, length_penalty=alpha, num_results=2)
     found = jax.device_get(search(strategy))
@@ -126,7 +124,7 @@ def test_scores_are_the_rescored_log_probs_over_the_length():
 def test_equal_log_probs_a_token_have_equal_normalised_scores():
     step, cache = fixed_logits(np.zeros(5), 1)
     strategy = BeamSearch(max_length=3, width=40, length_penalty=1.0, num_results=13, banned=())
-    found = strategy(step, cache, None, batch_size=1)
+    found = jax.jit(lambda: strategy(step, cache, None, batch_size=1))()
     assert set(found.lengths[0].tolist()) == {1, 2, 3}
     np.testing.assert_allclose(found.scores[0], -np.log(5), rtol=1e-6)
 
