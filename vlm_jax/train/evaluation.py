@@ -1,0 +1,114 @@
+"""Walks a pipeline once: predictions on the device, scores on the host, one division at the end."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from vlm_jax.metrics.base import Mean, total
+from vlm_jax.types import Variables
+
+MAX_PERPLEXITY_NATS = 700.0  # exp overflows a float64 above
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured, on which data, how often.
+
+    A report is called with (workdir, step, name, examples, numbers) at the end, where `examples` are the
+    dictionaries of `task.examples`, one a valid row, in the order of the data.
+    """
+
+    name: str
+    data: Any  # a pipeline with train=False
+    every: int | None = None  # steps; None: only after the last step
+    task: Any = None  # None: the task that is trained
+    loss: bool = True  # the loss of the gold targets, weighted by what it counts
+    predict: bool = True  # predictions, and the metrics of the task
+    perplexity: bool = True  # exp(loss), for losses in nats per token
+    max_batches: int | None = None  # None: all
+    reports: tuple[Callable[..., Any], ...] = ()
+
+    def due(self, step: int, last: bool) -> bool:
+        return last or (self.every is not None and step > 0 and step % self.every == 0)
+
+
+class Results(NamedTuple):
+    numbers: dict[str, float]
+    examples: list[dict[str, Any]]  # empty unless the evaluation has reports
+
+
+class Evaluator:
+    """An Evaluation with its functions compiled once, to be called again and again.
+
+    `layout` lays batches on devices (see partition.py); without one they go to the default device.
+    """
+
+    def __init__(self, evaluation: Evaluation, model: Any, task: Any, *, layout: Any = None):
+        self.evaluation = evaluation
+        self.model = model
+        self.task = task = evaluation.task if evaluation.task is not None else task
+        self._place = layout.place_evaluation_batch if layout is not None else dict
+
+        def loss(variables, batch, sums):
+            found = task.loss(model, variables, batch, rngs={}, train=False)[1].metrics
+            return found if sums is None else {name: sums[name] + found[name] for name in found}
+
+        self._loss = jax.jit(loss)
+        self._predict = jax.jit(
+            lambda variables, batch, key: task.predict(model, variables, batch, key)
+        )
+
+    def __call__(
+        self, variables: Variables, key: jax.Array, *, poll: Callable[[], None] = lambda: None
+    ) -> Results:
+        """`(numbers, examples)` of these variables; `poll` is called before each batch and may raise."""
+        evaluation, task = self.evaluation, self.task
+        sums, stats, examples = None, {}, []
+
+        def finish(predictions, batch):
+            """Host work of one batch, while the device is busy with the next."""
+            predictions = jax.device_get(predictions)
+            for name, value in task.score(
+                predictions, batch, evaluation.data.source.references
+            ).items():
+                stats.setdefault(name, []).append(value)
+            if evaluation.reports:
+                examples.extend(task.examples(predictions, batch))
+
+        pending = None
+        for index, (_, batch) in enumerate(evaluation.data.batches()):
+            poll()
+            if evaluation.max_batches is not None and index >= evaluation.max_batches:
+                break
+            placed = self._place(batch)
+            if evaluation.loss:
+                sums = self._loss(variables, placed, sums)
+            if evaluation.predict:
+                predictions = self._predict(variables, placed, jax.random.fold_in(key, index))
+                if pending is not None:
+                    finish(*pending)
+                pending = (predictions, batch)
+        if pending is not None:
+            finish(*pending)
+        numbers = _means(sums, evaluation.perplexity) if sums is not None else {}
+        if stats:
+            numbers.update(task.report({name: total(values) for name, values in stats.items()}))
+        return Results(numbers, examples)
+
+
+def evaluate(
+    evaluation: Evaluation, model: Any, task: Any, variables: Variables, *, seed: int = 0
+) -> Results:
+    """The numbers and the examples of one evaluation, outside of training."""
+    return Evaluator(evaluation, model, task)(variables, jax.random.key(seed))
+
+
+def _means(sums: dict[str, Mean], perplexity: bool) -> dict[str, float]:
+    numbers = {name: float(mean.value()) for name, mean in jax.device_get(sums).items()}
+    if perplexity and "loss" in numbers:
+        loss = numbers["loss"]
+        numbers["perplexity"] = math.exp(loss) if loss < MAX_PERPLEXITY_NATS else math.inf
+    return numbers

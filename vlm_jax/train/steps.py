@@ -1,0 +1,182 @@
+"""One training step as a pure function of (state, batch, key), the same under jit, pmap and a mesh.
+
+The gradient of a batch is a sum over what the loss counts (tokens, examples) divided once by their number, so
+micro-batches, devices and the undivided batch agree. Means of means do not.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vlm_jax.metrics.base import Mean
+from vlm_jax.train.state import State
+from vlm_jax.types import Array, Batch
+
+RNG_NAMES = ("dropout", "sampling", "noise")  # Linen rng collections, a key of its own for each
+
+Step = Callable[[State, Batch], tuple[State, dict[str, Mean]]]
+
+
+def make_train_step(
+    model: Any, task: Any, tx: optax.GradientTransformation, key, **options
+) -> Step:
+    """`train_step` compiled for one device, the state's buffers reused: the state passed in is consumed."""
+    pure = train_step(model, task, tx, **options)
+    compiled = jax.jit(pure, donate_argnums=0)
+    return lambda state, batch: compiled(state, batch, key)
+
+
+def train_step(
+    model: Any,
+    task: Any,
+    tx: optax.GradientTransformation,
+    *,
+    trainable: Callable[[Any], Any] | None = None,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    max_skips: int = 0,
+    axis: str | None = None,
+) -> Callable[[State, Batch, jax.Array], tuple[State, dict[str, Mean]]]:
+    """Returns step(state, batch, key) -> (state, metrics), untransformed.
+
+    `trainable(params)` marks the leaves that have a gradient; `accumulate` splits the batch into that many
+    micro-batches, `axis` is the name of the pmap axis over which batches are split.
+
+    A step whose loss or gradient is not finite changes nothing but `step` and `skipped`. After more than
+    `max_skips` of them in a row the state stands still, at the step of the offending batch, whatever follows; so
+    the host may notice later (`metrics["finite"]`) and still find the state that the bad batch met.
+    """
+
+    gradients = gradient_sums(model, task, trainable=trainable, accumulate=accumulate)
+
+    def step(state: State, batch: Batch, key: jax.Array):
+        key = step_key(key, state.step)
+        if axis is not None:  # otherwise every device would draw the same dropout masks
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        grads, metrics, collections = gradients(state.params, state.collections, batch, key)
+        if axis is not None:
+            grads, metrics = jax.lax.psum((grads, metrics), axis)
+            collections = jax.tree.map(lambda x: _mean_over_devices(x, axis), collections)
+        count = jnp.maximum(metrics["loss"].count, 1e-12)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"].total)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema_decay is not None:
+            ema = jax.tree.map(lambda e, p: e + (1.0 - ema_decay) * (p - e), ema, params)
+
+        halted = state.skipped > max_skips
+        skipped = jnp.where(halted, state.skipped, jnp.where(finite, 0, state.skipped + 1))
+        new = (params, collections, opt_state, ema)
+        old = (state.params, state.collections, state.opt_state, state.ema)
+        good = finite & ~halted
+        params, collections, opt_state, ema = jax.tree.map(
+            lambda n, o: jnp.where(good, n, o), new, old
+        )
+        metrics = dict(metrics)
+        metrics["grad_norm"] = Mean(total=norm, count=jnp.ones(()))
+        metrics["finite"] = Mean(total=good.astype(jnp.float32), count=jnp.ones(()))
+        return State(
+            step=state.step + jnp.where(skipped > max_skips, 0, 1).astype(jnp.int32),
+            params=params,
+            collections=collections,
+            opt_state=opt_state,
+            ema=ema,
+            skipped=skipped.astype(jnp.int32),
+        ), metrics
+
+    return step
+
+
+def gradient_sums(
+    model: Any,
+    task: Any,
+    *,
+    trainable: Callable[[Any], Any] | None = None,
+    accumulate: int = 1,
+) -> Callable[[Any, Any, Batch, jax.Array], tuple[Any, dict[str, Mean], Any]]:
+    """Returns f(params, collections, batch, key) -> gradients summed over the counted elements, in float32,
+    summed metrics, new collections."""
+
+    def loss_sum(params, collections, batch, rngs):
+        variables = {"params": params, **collections}
+        loss, aux = task.loss(model, variables, batch, rngs=rngs, train=True)
+        if "loss" not in aux.metrics:
+            raise ValueError(
+                f"{type(task).__name__}.loss returned the metrics {sorted(aux.metrics)}; expected 'loss' among "
+                "them, whose count is the number that the loss was divided by"
+            )
+        count = jax.lax.stop_gradient(aux.metrics["loss"].count)
+        updated = {name: aux.collections.get(name, old) for name, old in collections.items()}
+        return loss * count, (aux.metrics, updated)
+
+    def gradients(params, collections, batch, key):
+        trained = jax.tree.map(lambda _: True, params) if trainable is None else trainable(params)
+
+        def of_micro_batch(collections, batch, index):
+            rngs = rng_keys(jax.random.fold_in(key, index))
+            grad, (metrics, collections) = jax.grad(loss_sum, has_aux=True)(
+                params, collections, batch, rngs
+            )
+            # A frozen leaf has a gradient of zero that nothing computes.
+            grad = jax.tree.map(
+                lambda g, keep: g.astype(jnp.float32) if keep else jnp.zeros(g.shape, jnp.float32),
+                grad,
+                trained,
+            )
+            return grad, metrics, collections
+
+        if accumulate == 1:
+            return of_micro_batch(collections, batch, 0)
+
+        def body(carry, item):
+            grad, metrics, collections = carry
+            more_grad, more_metrics, collections = of_micro_batch(collections, *item)
+            return add((grad, metrics), (more_grad, more_metrics)) + (collections,), None
+
+        micro = jax.tree.map(lambda x: split(x, accumulate), dict(batch))
+        first = jax.tree.map(lambda x: x[0], micro)
+        shapes = jax.eval_shape(of_micro_batch, collections, first, 0)
+        grad, metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[:2])
+        start = (grad, metrics, collections)
+        return jax.lax.scan(body, start, (micro, jnp.arange(accumulate)))[0]
+
+    return gradients
+
+
+def step_key(key: jax.Array, step: Array) -> jax.Array:
+    """The key of one step: nothing random depends on anything but the seed and the step."""
+    return jax.random.fold_in(key, step)
+
+
+def rng_keys(key: jax.Array) -> dict[str, jax.Array]:
+    """A key for each Linen rng collection."""
+    return {name: jax.random.fold_in(key, i) for i, name in enumerate(RNG_NAMES)}
+
+
+def split(x: Array, parts: int) -> Array:
+    """[b ...] -> [parts b/parts ...], part i holding rows i, i + parts, ...
+
+    Interleaved, so that an axis b laid over devices needs no exchange.
+    """
+    if x.shape[0] % parts:
+        raise ValueError(
+            f"a batch of {x.shape[0]} rows (on each device) does not split into {parts} micro-batches; make "
+            "batch_size a multiple of Optimizer.accumulate times the number of devices"
+        )
+    return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+
+
+def add(a: Any, b: Any) -> Any:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _mean_over_devices(x: Array, axis: str) -> Array:
+    """Running statistics averaged; a module that wants the variance of the global batch names `axis` itself."""
+    return jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.floating) else x
