@@ -25,8 +25,9 @@ def convolve(
 ) -> Float[Array, "b h w c"]:
     """What `lax.conv_general_dilated` gives for NHWC: pass it as `nn.Conv(conv_general_dilated=...)`.
 
-    Measured on two CPU cores, XLA's own convolution is 8 times slower than this in MobileNetV2's
-    depthwise layers, and the weight gradient of its 1x1 convolution 5 to 9 times slower than a dot.
+    Measured on two CPU cores, MobileNetV2 is 8 times faster with these depthwise convolutions than
+    with XLA's (124 images/s against 15), and a ResNet-50 training step takes 0.94 s of CPU time with
+    1x1 convolutions as dots against 1.18 s (batch 8, 128x128).
     """
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     if not isinstance(padding, str):

@@ -140,7 +140,6 @@ class ImageNetStem(nn.Module, kw_only=True):
             dtype=self.dtype,
             name="conv_norm",
         )(x, train=train)
-        # The maximum over a border of -inf: after relu, a border of zeros is the same.
         return nn.max_pool(nn.relu(x), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 

@@ -28,11 +28,11 @@ class Vgg(nn.Module, kw_only=True):
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
         grid = self.grid(image, train=train)
-        return flatten_grid(_pool(grid) if self.last_pool else grid)
+        return flatten_grid(nn.max_pool(grid, (2, 2), strides=(2, 2)) if self.last_pool else grid)
 
     def logits(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:
         """Scores of the `num_classes` classes. The first layer fixes the size of the image."""
-        x = _pool(self.grid(image, train=train))
+        x = nn.max_pool(self.grid(image, train=train), (2, 2), strides=(2, 2))
         x = x.reshape(x.shape[0], -1)  # [b h*w*c]
         for layer in self.hidden_layers:
             x = self.dropout(nn.relu(layer(x)), deterministic=not train)
@@ -50,7 +50,7 @@ class Vgg(nn.Module, kw_only=True):
         x = image.astype(self.dtype)
         for i, stage in enumerate(self.widths):
             if i > 0:
-                x = _pool(x)
+                x = nn.max_pool(x, (2, 2), strides=(2, 2))
             for j, width in enumerate(stage):
                 # A bias also before a norm, as the published batch-norm variants have it.
                 x = Conv(width, (3, 3), dtype=self.dtype, name=f"conv_{i}_{j}")(x)
@@ -90,7 +90,3 @@ def vgg16_batch_norm(**overrides) -> Vgg:
 def vgg19_batch_norm(**overrides) -> Vgg:
     """VGG-19 with BatchNorm after each convolution."""
     return vgg19(**{"norm": BatchNorm()} | overrides)
-
-
-def _pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
-    return nn.max_pool(x, (2, 2), strides=(2, 2))
