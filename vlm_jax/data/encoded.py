@@ -54,6 +54,8 @@ class Encoded(Description):
     standardise: Source | None = None
 
     def __post_init__(self):
+        if self.dtype not in ("float16", "float32"):
+            raise ValueError(f"dtype: given {self.dtype!r}, expected 'float16' or 'float32'")
         if isinstance(self.source, EachCaption) or isinstance(self.standardise, EachCaption):
             raise TypeError(
                 "given Encoded(source=EachCaption(...)), which would encode a picture once a caption; "
@@ -70,7 +72,7 @@ class Encoded(Description):
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
-        features = self._opened.features[index].astype(np.float32)
+        features = _float32(self._opened.features[index])
         if self._statistics is not None:
             features -= self._statistics.mean
             features *= self._statistics.scale
@@ -204,7 +206,7 @@ def _read(file: Path) -> tuple[np.ndarray, list[int]] | None:
             raise ValueError(f"shape {features.shape}, expected {meta['shape']}")
         if sha256(file) != meta["sha256"]:
             raise ValueError("its bytes have changed since it was written")
-        return features, kept
+        return np.asarray(features), kept  # without memmap's own overhead at each row
     except (ValueError, KeyError, OSError, EOFError) as error:
         log.warning("%s is damaged (%s); computing it again", file, error)
         return None
@@ -324,6 +326,20 @@ def _hash_of(variables: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    """A float32 copy of finite float16 or float32 values."""
+    if values.dtype != np.float16:
+        return values.astype(np.float32)
+    # Three times faster than numpy's astype: the bits of a half, put where those of a float lie, are the same number
+    # times 2^-112. The shift drags copies of the sign bit along, which the mask clears.
+    bits = values.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= np.int32(-0x70000001)
+    result = bits.view(np.float32)
+    result *= np.float32(2.0**112)
+    return result
 
 
 def _without_picture(example: Example) -> Example:

@@ -61,24 +61,27 @@ def read_json(path: Path, instructions: str) -> Any:
         ) from None
 
 
-def check_pictures(folder: Path, names: Iterable[str], instructions: str) -> None:
-    """Raises FileNotFoundError naming the pictures that are missing from `folder`, or empty."""
-    sizes = {}
+def check_pictures(
+    folder: Path, names: Iterable[str], instructions: str, *, min_bytes: int = 1
+) -> None:
+    """Raises FileNotFoundError naming the pictures that are missing from `folder`, or smaller than `min_bytes`."""
+    names, sizes = list(names), {}
     for parent in {Path(name).parent for name in names}:
         if (folder / parent).is_dir():
             with os.scandir(folder / parent) as entries:
                 for entry in entries:
                     if entry.is_file():
                         sizes[str(parent / entry.name)] = entry.stat().st_size
-    names = list(names)
-    bad = [name for name in names if not sizes.get(str(Path(name)))]
+    found = [sizes.get(str(Path(name)), -1) for name in names]
+    bad = [(name, size) for name, size in zip(names, found) if size < min_bytes]
     if bad:
-        shown = ", ".join(
-            f"{name} ({'empty' if str(Path(name)) in sizes else 'missing'})" for name in bad[:10]
-        )
+        shown = [
+            f"{name} ({'missing' if size < 0 else f'{size} bytes'})" for name, size in bad[:10]
+        ]
         more = f" and {len(bad) - 10:,} more" if len(bad) > 10 else ""
         raise FileNotFoundError(
-            f"{len(bad):,} of {len(names):,} pictures are not whole in {folder}: {shown}{more}.\n{instructions}"
+            f"{len(bad):,} of {len(names):,} pictures are not whole in {folder}: {', '.join(shown)}{more}.\n"
+            f"{instructions}"
         )
 
 

@@ -264,7 +264,8 @@ def _stack(examples: Sequence[Example]) -> dict[str, np.ndarray]:
     first = {key: np.asarray(value) for key, value in examples[0].items()}
     batch = {}
     for key, value in first.items():
-        batch[key] = np.empty((len(examples), *value.shape), _DTYPES.get(value.dtype, value.dtype))
+        dtype = np.float32 if value.dtype.kind == "f" else value.dtype
+        batch[key] = np.empty((len(examples), *value.shape), dtype)
     for row, example in enumerate(examples):
         if example.keys() != first.keys() or any(
             np.shape(value) != first[key].shape for key, value in example.items()
@@ -278,26 +279,22 @@ def _stack(examples: Sequence[Example]) -> dict[str, np.ndarray]:
                 f"id {int(first['id'])} has; {_ADVICE}"
             )
         for key, value in example.items():
-            if batch[key].dtype == np.int32 and np.asarray(value).dtype == np.int64:
-                _check_int32(key, value, example)
             batch[key][row] = value
-    return batch
+    return {key: _int32(key, value, batch) for key, value in batch.items()}
 
 
-# JAX computes in 32 bits; casting here says so where a value does not fit.
-_DTYPES = {
-    np.dtype(np.float64): np.dtype(np.float32),
-    np.dtype(np.float16): np.dtype(np.float32),
-    np.dtype(np.int64): np.dtype(np.int32),
-}
-
-
-def _check_int32(key: str, value: Any, example: Example) -> None:
-    info = np.iinfo(np.int32)
-    if np.size(value) and not (info.min <= np.min(value) and np.max(value) <= info.max):
+def _int32(key: str, values: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """JAX computes in 32 bits and cuts off what is longer; here, that is an error."""
+    if values.dtype not in (np.int64, np.uint64):
+        return values
+    cast = values.astype(np.int32)
+    wrong = np.argwhere(cast != values)
+    if len(wrong):
         raise ValueError(
-            f"example id {int(example['id'])}: {key!r} holds {np.max(np.abs(value))}, which does not fit 32 bits"
+            f"example id {int(batch['id'][wrong[0][0]])}: {key!r} holds {values[tuple(wrong[0])]}, "
+            "which does not fit 32 bits"
         )
+    return cast
 
 
 def _differing(given: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
