@@ -1,9 +1,11 @@
 """What a task is: what to minimise, what to predict, what to report. Pure functions of their arguments."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from vlm_jax.metrics.base import Mean
 from vlm_jax.types import Array, Batch, References, Variables
@@ -43,14 +45,37 @@ def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float =
     """-log p(label) per element [...], in nats, from logits [... v] and labels [...], in float32.
 
     With `label_smoothing` e the target is (1 - e) on the label and e / v everywhere (Szegedy et al. 2016, sec. 7).
-    Labels outside [0, v) are not detected here: `check` refuses them on the host.
+    Labels outside [0, v) are not detected here: `Task.check` refuses them on the host.
     """
-    logits = logits.astype("float32")
-    shifted = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))
-    normaliser = jax.numpy.log(jax.numpy.exp(shifted).sum(-1))
-    chosen = jax.numpy.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing is {label_smoothing}, expected 0 <= label_smoothing < 1")
+    return _cross_entropy(logits.astype(jnp.float32), labels, label_smoothing)
+
+
+# Its own backward pass: softmax minus target in one sweep over [... v], where the derivative of the code below
+# would go over the vocabulary once for the maximum, the sum, the logarithm and the gather each.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cross_entropy(logits, labels, smoothing):
+    return _cross_entropy_forward(logits, labels, smoothing)[0]
+
+
+def _cross_entropy_forward(logits, labels, smoothing):
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
     nll = normaliser - chosen
-    if label_smoothing == 0.0:
-        return nll
-    uniform = normaliser - shifted.mean(-1)
-    return (1.0 - label_smoothing) * nll + label_smoothing * uniform
+    if smoothing:
+        uniform = normaliser - logits.mean(-1)
+        nll = (1.0 - smoothing) * nll + smoothing * uniform
+    return nll, (logits, labels, normaliser)
+
+
+def _cross_entropy_backward(smoothing, saved, gradient):
+    logits, labels, normaliser = saved
+    classes = jnp.arange(logits.shape[-1], dtype=labels.dtype)
+    on_label = jnp.where(labels[..., None] == classes, 1.0 - smoothing, 0.0)
+    target = on_label + smoothing / logits.shape[-1]
+    probabilities = jnp.exp(logits - normaliser[..., None])
+    return (probabilities - target) * gradient[..., None], None
+
+
+_cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
