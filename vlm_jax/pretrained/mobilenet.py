@@ -120,9 +120,9 @@ def _places() -> Iterator[tuple[str, str]]:
     """The kind and our name of each convolution, in the order of the network."""
     yield "CONV_2D", "stem/conv"
     block = 0
-    for stage in STAGES:
-        for _ in range(stage.num_blocks):
-            if stage.expansion != 1:
+    for expansion, _, num_blocks, _ in STAGES:
+        for _ in range(num_blocks):
+            if expansion != 1:
                 yield "CONV_2D", f"block_{block}/expand/conv"
             yield "DEPTHWISE_CONV_2D", f"block_{block}/depthwise/conv"
             yield "CONV_2D", f"block_{block}/project/conv"

@@ -1,6 +1,6 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), table 2."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,23 +11,16 @@ from vlm_jax.layers.norm import BatchNorm, NoNorm, Norm
 from vlm_jax.types import Features
 
 
-class Stage(NamedTuple):
-    """One row of table 2: n blocks of c channels, expanded t times; the first has stride s."""
-
-    expansion: int
-    width: int
-    num_blocks: int
-    stride: int
-
-
+# Table 2, a row a stage: n blocks of c channels, expanded t times; the first has stride s.
 STAGES = (
-    Stage(1, 16, 1, 1),
-    Stage(6, 24, 2, 2),
-    Stage(6, 32, 3, 2),
-    Stage(6, 64, 4, 2),
-    Stage(6, 96, 3, 1),
-    Stage(6, 160, 3, 2),
-    Stage(6, 320, 1, 1),
+    # t, c, n, s
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
 )
 
 
@@ -38,7 +31,7 @@ class MobileNetV2(nn.Module, kw_only=True):
     folded into the convolutions. Padding is TensorFlow's SAME, as in the published weights.
     """
 
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[tuple[int, int, int, int], ...] = STAGES
     stem_width: int = 32
     width: int = 1280
     num_classes: int | None = None
@@ -68,8 +61,7 @@ class MobileNetV2(nn.Module, kw_only=True):
             features=self.stem_width, strides=2, norm=self.norm, dtype=self.dtype, name="stem"
         )(image.astype(self.dtype), train=train)
         x = nn.relu6(x)
-        for stage in self.stages:
-            expansion, width, num_blocks, stride = stage
+        for expansion, width, num_blocks, stride in self.stages:
             for i in range(num_blocks):
                 x = InvertedResidual(
                     width=width,
