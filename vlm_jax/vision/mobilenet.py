@@ -10,7 +10,6 @@ from vlm_jax.layers.convolution import ConvNorm, flatten_grid
 from vlm_jax.layers.norm import BatchNorm, NoNorm, Norm
 from vlm_jax.types import Features
 
-
 # Table 2, a row a stage: n blocks of c channels, expanded t times; the first has stride s.
 STAGES = (
     # t, c, n, s
