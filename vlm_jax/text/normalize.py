@@ -280,17 +280,22 @@ def _rules() -> tuple[_Rule, ...]:
     digit = f"[{digits}]"
     entity = "&[aeiouAEIOU](?:acute|grave|uml);"
     letter = f"(?:[{letters}{like}]|{entity})"
-    run = f"[{letters}{like}{digits}]*(?:{entity}[{letters}{like}{digits}]*)*"  # letters, digits
+
+    def run(more: str = "") -> str:
+        """Letters, digits and these; never given back, so that no place is tried twice."""
+        characters = f"[{letters}{like}{digits}{more}]*+"
+        return f"{characters}(?:{entity}{characters})*+"
+
     space = "[ \\t\xa0\u2000-\u200a\u3000\n]"
     apostrophe = "(?:['\x92\u2019]|(?i:&apos;))"
     apostrophe_or_quote = "(?:['\x92\u2019`\x91\u2018\u201b]|(?i:&apos;))"
     hyphen = "[-\u058a\u2010\u2011]"
     inner_stop = "[,;:\u3001]"  # a period before one of these belongs to an abbreviation
 
-    word = f"{letter}{run}(?:[.!?]{letter}{run})*"
+    word = f"{letter}{run()}(?:[.!?]{letter}{run()})*"
     clitic = f"{apostrophe}(?:[msdMSD]|(?i:re|ve|ll))"
     not_clitic = f"(?i:n){apostrophe_or_quote}(?i:t)"
-    some = f"(?:[{letters}{like}{digits}]|{entity}){run}"
+    some = f"(?:[{letters}{like}{digits}]|{entity}){run()}"
     number = f"(?:{digit}*(?:[.:,\xad\u066b\u066c]{digit}+)+|{digit}+)"
     union = "(?i:(?:Canada|Sino|Korean|EU|Japan|non)-U\\.S|U\\.S\\.-(?:U\\.K|U\\.S\\.S\\.R))"
     acronym = f"(?:{union}|[A-Za-z](?:\\.[A-Za-z])*)"
@@ -302,7 +307,7 @@ def _rules() -> tuple[_Rule, ...]:
     )
     title = f"(?:{_any_of(_TITLES)}|(?i:m)[ft](?i:g))"
     file_name = f"{some}(?:\\.{some})*"
-    hyphenated = f"{some}(?:[.,_]|{some})*"
+    hyphenated = f"(?:[{letters}{like}{digits}]|{entity}){run('.,_')}"
     address = '[^ \\t\\n\\f\\r"<>|.!?(){},-]'  # the last character of an address
     path = f'(?:/[^ \\t\\n\\f\\r"<>|()]+{address})?'
     host = "[^ \\t\\n\\f\\r\"`'<>|.!?(){},-_$]+"  # `,-_` is a range there, capitals included
@@ -408,14 +413,15 @@ def _rules() -> tuple[_Rule, ...]:
         _spaced,
     )
     # -- compounds
-    compound = f"{hyphenated}(?:{hyphen}(?:{long_acronym}\\.|_|{some})(?:_|{some})*)+"
+    part = f"(?:[{letters}{like}{digits}_]|{entity}){run('_')}"
+    compound = f"{hyphenated}(?:{hyphen}(?:{long_acronym}\\.|{part}))+"
     rule(
         some_letter_or_digit,
         f"(?:({compound}\\.){inner_stop}|({compound}))",
         _word,
         reach=hyphenated,
     )
-    elided = f"[dDoOlL]{apostrophe_or_quote}[{letters}{digits}]{run}"
+    elided = f"[dDoOlL]{apostrophe_or_quote}[{letters}{digits}]{run()}"
     thing = f"(?:{elided}|{some})(?:_{some})*"
     rule(some_letter_or_digit, f"({thing}\\.){inner_stop}|({thing})", _word)
     ampersands = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"
