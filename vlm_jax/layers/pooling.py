@@ -1,0 +1,17 @@
+"""A sequence of vectors to one vector."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vlm_jax.types import Features
+
+
+def pool(features: Features) -> Float[Array, "b d"]:
+    """The mean over the real positions; zeros where a row has none.
+
+    `[[1], [3], [9]], mask [1, 1, 0] -> [2]`
+    """
+    # where, not a product: what lies under padding may be NaN.
+    kept = jnp.where(features.mask[..., None], features.values, 0)
+    count = jnp.maximum(features.mask.sum(axis=1, keepdims=True), 1)
+    return kept.sum(axis=1) / count.astype(kept.dtype)
