@@ -417,11 +417,13 @@ def test_values_are_scaled_and_normalised():
     unit = it.ToFloat()({"image": image})["image"]
     assert unit.dtype == np.float32
     np.testing.assert_allclose(unit[0, 0], [0, 0.2, 1], rtol=1e-6)
-    normalise = it.Normalise(mean=(0.5, 0.2, 0.0), sd=(0.5, 1.0, 2.0))
+    normalise = it.Normalise(mean=(0.5, 0.2, 0.0), std=(0.5, 1.0, 2.0))
     for given in (image, unit):
         result = normalise({"image": given})["image"]
         assert result.dtype == np.float32
         np.testing.assert_allclose(result[0, 0], [-1, 0, 0.5], atol=1e-6)
+    single = it.Normalise(mean=(0.5,), std=(0.5,))({"image": image})["image"]
+    np.testing.assert_allclose(single[0, 0], [-1, -0.6, 1], atol=1e-6)
     default = it.Normalise()({"image": image})["image"][0, 0]
     np.testing.assert_allclose(default, [-2.1179, (0.2 - 0.456) / 0.224, 2.64], atol=1e-4)
 
@@ -435,8 +437,8 @@ def test_transforms_in_the_wrong_order_are_refused_with_advice():
         it.ToFloat()({"image": PICTURE.astype(np.int64)})
     with pytest.raises(ValueError, match="1 channels, mean has 3"):
         it.Normalise()({"id": 1, "image": PICTURE[:, :, :1]})
-    with pytest.raises(ValueError, match="sds above 0"):
-        it.Normalise(mean=(0.0,), sd=(0.0,))
+    with pytest.raises(ValueError, match="stds above 0"):
+        it.Normalise(mean=(0.0,), std=(0.0,))
 
 
 def test_every_transform_is_a_description_that_leaves_its_input_alone():

@@ -3,7 +3,7 @@
 Every transform is a frozen dataclass called with (example, rng) and changes `example["image"]` only. Between
 `Decode` and `Normalise` a picture is uint8 [h w c]; sizes are an int (square) or (height, width).
 
-    Decode(at_least=224), Resize(size=224), Normalise(mean=IMAGENET_MEAN, sd=IMAGENET_SD)
+    Decode(at_least=224), Resize(size=224), Normalise(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 from vlm_jax.types import Example
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_SD = (0.229, 0.224, 0.225)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 FORMATS = (
     "JPEG",
     "PNG",
@@ -294,28 +294,29 @@ class ToFloat:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Normalise:
-    """float32 (image in [0, 1] - mean) / sd, for each channel. uint8 is brought to [0, 1] first."""
+    """float32 (image in [0, 1] - mean) / std. uint8 is brought to [0, 1] first. One value a channel, or one for all."""
 
     mean: tuple[float, ...] = IMAGENET_MEAN
-    sd: tuple[float, ...] = IMAGENET_SD
+    std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self):
-        if len(self.mean) != len(self.sd) or not all(value > 0 for value in self.sd):
-            raise ValueError(f"{self}: expected as many means as sds, and sds above 0")
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise ValueError(f"{self}: expected as many means as stds, and stds above 0")
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         image = _picture(example, self)
         height, width, channels = image.shape
-        if channels != len(self.mean):
+        if len(self.mean) not in (1, channels):
             raise ValueError(
                 f"Normalise: {name_of(example)} has {channels} channels, mean has {len(self.mean)}"
             )
-        mean, sd = np.asarray(self.mean, np.float64), np.asarray(self.sd, np.float64)
-        factor = 1 / (255 * sd) if image.dtype == np.uint8 else 1 / sd
+        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
+        factor = 1 / (255 * std) if image.dtype == np.uint8 else 1 / std
         # In place on whole rows [h w*c]: six times faster than broadcasting along an axis of 3.
         result = _as_float32(image).reshape(height, width * channels)
-        result *= np.tile(factor.astype(np.float32), width)
-        result -= np.tile((mean / sd).astype(np.float32), width)
+        repeats = width * channels // len(mean)
+        result *= np.tile(factor.astype(np.float32), repeats)
+        result -= np.tile((mean / std).astype(np.float32), repeats)
         return {**example, "image": result.reshape(image.shape)}
 
 
