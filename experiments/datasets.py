@@ -6,7 +6,7 @@ Each function is called by an experiment file, so that one line there says which
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
+from vlm_jax.report.gallery import Gallery
 
 from vlm_jax.data import image_transforms as images
 from vlm_jax.data.encoded import Encoded
@@ -16,6 +16,7 @@ from vlm_jax.data.source import Source, Tfds
 from vlm_jax.data.text_transforms import FirstCaption, Tokenize
 from vlm_jax.pretrained import mobilenet as mobilenet_weights
 from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 
 
@@ -31,6 +32,26 @@ class CaptionData:
     train: Pipeline
     pictures: dict[str, Pipeline]
     pairs: dict[str, Pipeline]
+
+    def evaluations(self, *, every: int | None) -> tuple[Evaluation, ...]:
+        """Captions and perplexity on validation every so many steps, and on what is left at the end."""
+        found = []
+        for split in self.pictures:
+            often = every if split == "validation" else None
+            gallery = Gallery(source=self.pictures[split].source)
+            found += [
+                Evaluation(
+                    name=split,
+                    data=self.pictures[split],
+                    every=often,
+                    loss=False,
+                    reports=(gallery,),
+                ),
+                Evaluation(
+                    name=f"{split}_pairs", data=self.pairs[split], every=often, predict=False
+                ),
+            ]
+        return tuple(found)
 
 
 def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> CaptionData:

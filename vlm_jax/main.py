@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import inspect
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from vlm_jax import config
 
+ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
 VERBS = ("train", "evaluate", "predict", "describe")
 
 
@@ -37,7 +39,7 @@ def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> 
             "predict": _predict,
             "describe": _describe,
         }[options.verb]
-        return run(build, home, options, pictures, changes)
+        return run(build, home, options, pictures, changes, argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -50,19 +52,32 @@ class UserError(Exception):
 # ---- verbs
 
 
-def _train(build, home, options, pictures, changes) -> int:
+def _train(build, home, options, pictures, changes, argv) -> int:
     from vlm_jax.train import logs, loop
+    from vlm_jax.train.checkpoints import CheckpointError, Locked
+    from vlm_jax.train.runs import NonFiniteError
 
     _no_pictures(pictures, "train")
     experiment = _changed(build(), changes)
     workdir = Path(options.workdir) if options.workdir else None
-    about = {"experiment": _name(home), "function": options.function}
-    loop.train(experiment, workdir, logs.Console(), about=about)
+    if workdir is not None:
+        workdir.mkdir(parents=True, exist_ok=True)
+        about = {
+            "experiment": _name(home),
+            "function": options.function,
+            "command": shlex.join(["python", "-m", _module(home), *argv]),
+        }
+        (workdir / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    try:
+        loop.train(experiment, workdir, logs.Console())
+    except (NonFiniteError, CheckpointError, Locked, ValueError) as error:
+        raise UserError(str(error)) from error
     return 0
 
 
-def _evaluate(build, home, options, pictures, changes) -> int:
+def _evaluate(build, home, options, pictures, changes, argv) -> int:
     from vlm_jax.train import evaluation as evaluations
+    from vlm_jax.train import runs
 
     _no_pictures(pictures, "evaluate")
     experiment, variables, step = _trained(options, changes)
@@ -73,9 +88,11 @@ def _evaluate(build, home, options, pictures, changes) -> int:
         names = ", ".join(e.name for e in experiment.evaluations)
         raise UserError(f"--only {options.only}: this experiment evaluates {names}")
     for evaluation in chosen:
-        numbers = evaluations.run(
-            evaluation, experiment, variables, step=step, workdir=Path(options.workdir)
+        found = evaluations.evaluate(
+            evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
         )
+        numbers = found.numbers
+        runs.report(evaluation, Path(options.workdir), step, found)
         print(json.dumps({"evaluation": evaluation.name, "step": step, **_rounded(numbers)}))
         if options.record:
             path = _record(home, options, experiment, variables, evaluation, numbers)
@@ -83,9 +100,9 @@ def _evaluate(build, home, options, pictures, changes) -> int:
     return 0
 
 
-def _predict(build, home, options, pictures, changes) -> int:
+def _predict(build, home, options, pictures, changes, argv) -> int:
     from vlm_jax.data import source as sources
-    from vlm_jax.train import evaluation as evaluations
+    from vlm_jax.train.evaluation import Evaluation, evaluate
 
     if not pictures:
         raise UserError("predict needs picture files: predict a.jpg b.png --workdir DIR")
@@ -101,27 +118,29 @@ def _predict(build, home, options, pictures, changes) -> int:
         source=sources.replace_source(pipeline.source, sources.Pictures(paths=tuple(pictures))),
         batch_size=min(pipeline.batch_size, max(8, len(pictures))),
     )
-    found = {
-        example["id"]: example for example in evaluations.predict(experiment, variables, pipeline)
-    }
+    captions = Evaluation(name="predict", data=pipeline, loss=False, reports=(_nothing,))
+    task = dataclasses.replace(experiment.task, metrics=())
+    examples = evaluate(captions, experiment.model, task, variables, seed=experiment.seed).examples
+    found = {example["id"]: example for example in examples}
     for number, name in enumerate(pictures):
         if number in found:
             print(f"{name}\t{found[number]['prediction']}")
         else:
-            print(f"{name}\t(skipped: not a picture that can be read)")
+            print(f"{name}\t(skipped: this picture cannot be read)")
     if options.attention:
-        _attention_sheets(experiment, variables, pipeline, found, pictures, options.attention)
+        _attention_sheets(found, pictures, Path(options.attention))
     return 0
 
 
-def _describe(build, home, options, pictures, changes) -> int:
+def _describe(build, home, options, pictures, changes, argv) -> int:
     _no_pictures(pictures, "describe")
     experiment = _changed(build(), changes)
     if options.workdir:
         experiment, _, _ = _trained(options, changes)
-    from vlm_jax.train import summary
+    from vlm_jax.report.modules import module_table
 
-    print(summary.module_table(experiment))
+    batch = next(iter(experiment.train_data.batches()))[1]
+    print(module_table(experiment.model, batch))
     return 0
 
 
@@ -143,17 +162,21 @@ def _trained(options, changes):
     return experiment, variables, step
 
 
-def _attention_sheets(experiment, variables, pipeline, found, pictures, folder):
+def _attention_sheets(found, pictures, folder):
     from vlm_jax.report import attention
 
-    folder = Path(folder)
+    if not any("attention" in example for example in found.values()):
+        raise UserError("--attention: this model has no attention over the picture to show")
     folder.mkdir(parents=True, exist_ok=True)
-    for example in experiment.task.explain(
-        experiment.model, variables, pipeline, list(found.values())
-    ):
-        path = folder / (Path(pictures[example["id"]]).stem + ".png")
-        attention.attention_sheet(example["image"], example["words"], example["attention"], path)
+    for number, example in found.items():
+        path = folder / (Path(pictures[number]).stem + ".png")
+        image = attention.read_image(pictures[number])
+        attention.attention_sheet(image, example["words"], example["attention"], path)
         print(f"wrote {path}")
+
+
+def _nothing(*_):
+    """A report: with one, an evaluation keeps its examples."""
 
 
 def _record(home, options, experiment, variables, evaluation, numbers) -> Path:
@@ -163,7 +186,7 @@ def _record(home, options, experiment, variables, evaluation, numbers) -> Path:
     workdir = Path(options.workdir)
     run = json.loads((workdir / "run.json").read_text())
     dataset, split = evaluation.data.source.dataset, evaluation.data.source.split
-    about = run.get("about", {})
+    about = json.loads((workdir / ABOUT).read_text()) if (workdir / ABOUT).is_file() else {}
     result = {
         "experiment": about.get("experiment", _name(home)),
         "function": about.get("function", options.function),
@@ -171,9 +194,9 @@ def _record(home, options, experiment, variables, evaluation, numbers) -> Path:
         "split": split,
         "seed": experiment.seed,
         "commit": run.get("commit"),
-        "command": run.get("command"),
+        "command": about.get("command", run.get("command")),
         "device": run.get("device"),
-        "hours": round(run.get("hours", 0.0), 3),
+        "hours": _hours(workdir),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "metrics": _rounded(numbers),
         "recorded": datetime.date.today().isoformat(),
@@ -193,8 +216,11 @@ def _rounded(numbers):
 
 
 def _name(home) -> str:
-    name = home.__spec__.name if getattr(home, "__spec__", None) else home.__name__
-    return name.split(".")[-1]
+    return _module(home).split(".")[-1]
+
+
+def _module(home) -> str:
+    return home.__spec__.name if getattr(home, "__spec__", None) else home.__name__
 
 
 def _changed(experiment, changes):
@@ -212,7 +238,7 @@ def _no_pictures(pictures, verb):
 def _parse(argv, functions, home):
     names = ", ".join(functions)
     parser = argparse.ArgumentParser(
-        prog=f"python -m {home.__spec__.name if home.__spec__ else home.__name__}",
+        prog=f"python -m {_module(home)}",
         description=(home.__doc__ or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,

@@ -1,0 +1,148 @@
+"""Where to put the Image in an Image Caption Generator. Tanti, Gatt, Camilleri 2018, arXiv 1703.09137.
+
+    python -m experiments.where_to_put_the_image merge train --workdir runs/merge
+    python -m experiments.where_to_put_the_image merge evaluate --workdir runs/merge --only test --record
+
+Four ways for a picture to meet a recurrent language model: as its first state (init_inject), as its first word
+(pre_inject), beside every word (par_inject), or after it (merge), on Flickr8k in Karpathy's split. The paper's
+numbers are in PAPER below, ours in experiments/results.
+
+Departures from the paper:
+- section 4.1: features of MobileNetV2 (1280, ImageNet top-1 71.8) on 224x224 pictures whose aspect ratio was
+  squashed, as log(1 + x), standardised over the training pictures; the paper has VGG-16's fc7 (4096) divided
+  by their norm. So the layer that reads the picture has fewer parameters here.
+- section 4.2: captions are cut after 22 words (0.75 % of the training captions are longer).
+"""
+
+import sys
+from typing import Any
+
+import flax.linen as nn
+from vlm_jax.metrics.captioning import CaptionMetrics
+
+from experiments.datasets import CaptionData, flickr8k
+from experiments.datasets import scenes as scenes_data
+from vlm_jax.decoding.beam_search import BeamSearch
+from vlm_jax.fusion.concat import Concat
+from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
+from vlm_jax.layers.recurrent import GRU
+from vlm_jax.main import main
+from vlm_jax.metrics.scene_facts import SceneFacts
+from vlm_jax.models.generator import Generator
+from vlm_jax.tasks.captioning import Captioning
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.train.optimizers import Adam, Cosine
+from vlm_jax.types import BOS, PAD, UNK
+from vlm_jax.vision.precomputed import Precomputed
+from vlm_jax.vision.small_cnn import SmallCnn
+
+CITATION = "Tanti et al. 2018"
+PAPER = {
+    "init_inject": {"cider": 48.1, "bleu_1": 61.1, "bleu_4": 19.1, "meteor": 19.4},
+    "pre_inject": {"cider": 46.9, "bleu_1": 60.9, "bleu_4": 19.0},
+    "par_inject": {"cider": 47.5, "bleu_1": 61.1, "bleu_4": 19.1},
+    "merge": {
+        "cider": 46.9,
+        "bleu_1": 60.0,
+        "bleu_4": 17.8,
+        "meteor": 19.3,
+        "rouge_l": 44.4,
+        "parameters": 1.60e6,
+    },
+}
+
+NUM_PAIRS = 30_000  # training captions of Flickr8k
+EPOCHS = 8
+
+
+def init_inject() -> Experiment:
+    """The picture is the first state. 256-d GRU, beam 3."""
+    return _flickr8k(_decoder(InitInject(width=256, dropout_rate=0.3), width=256), beam=3)
+
+
+def pre_inject() -> Experiment:
+    """The picture is the first word. 256-d GRU, beam 3."""
+    return _flickr8k(_decoder(PreInject(width=256, dropout_rate=0.3), width=256), beam=3)
+
+
+def par_inject() -> Experiment:
+    """The picture stands beside every word. 256-d GRU, beam 5."""
+    inject = ParInject(width=256, fusion=Concat(), dropout_rate=0.3)
+    return _flickr8k(_decoder(inject, width=256), beam=5)
+
+
+def merge() -> Experiment:
+    """The picture joins what the GRU says. 128-d everywhere, beam 3, a quarter of the parameters."""
+    inject = Merge(width=128, fusion=Concat(), dropout_rate=0.3)
+    return _flickr8k(_decoder(inject, width=128), beam=3)
+
+
+def scenes() -> Experiment:
+    """Init-inject on the pictures made here, with a small CNN trained along."""
+    data = scenes_data(batch_size=64)
+    decoder = _decoder(InitInject(width=256), width=256, vocab_size=data.tokenizer.vocab_size)
+    model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(32, 64, 128)))
+    return _experiment(data, model, beam=3, num_steps=4000, learning_rate=1e-3)
+
+
+def smoke() -> Experiment:
+    """Two steps of everything, in seconds."""
+    data = scenes_data(batch_size=4, config="tiny")
+    inject = Merge(width=8, fusion=Concat())
+    decoder = _decoder(inject, width=8, vocab_size=data.tokenizer.vocab_size)
+    model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(4, 4, 4)))
+    return _experiment(data, model, beam=2, num_steps=2, learning_rate=1e-3)
+
+
+# ---- what they share
+
+
+def _flickr8k(decoder: RecurrentDecoder, *, beam: int) -> Experiment:
+    data = flickr8k(batch_size=128, pool=True)
+    model = Generator(decoder=decoder, image_encoder=Precomputed())
+    num_steps = EPOCHS * NUM_PAIRS // 128
+    return _experiment(
+        data,
+        model,
+        beam=beam,
+        num_steps=num_steps,
+        learning_rate=Cosine(peak=2e-3, num_steps=num_steps),
+    )
+
+
+def _decoder(inject: nn.Module, *, width: int, vocab_size: int = 2560) -> RecurrentDecoder:
+    return RecurrentDecoder(
+        vocab_size=vocab_size,
+        width=width,
+        embedding_width=width,
+        cell=GRU,
+        inject=inject,
+        embedding_dropout_rate=0.3,
+        dropout_rate=0.5,
+    )
+
+
+def _experiment(
+    data: CaptionData, model: Generator, *, beam: int, num_steps: int, learning_rate: Any
+) -> Experiment:
+    metrics = (CaptionMetrics(),)
+    if "test_unseen" in data.pictures:
+        metrics += (SceneFacts(),)
+    return Experiment(
+        model=model,
+        task=Captioning(
+            tokenizer=data.tokenizer,
+            decoding=BeamSearch(max_length=22, width=beam, min_length=5, banned=(PAD, BOS, UNK)),
+            metrics=metrics,
+        ),
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=Adam(learning_rate=learning_rate, clip_norm=5.0),
+        evaluations=data.evaluations(every=max(1, num_steps // 8)),
+        best=Best(metric="validation/cider"),
+        checkpoint_every=max(1, num_steps // 8),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(init_inject, pre_inject, par_inject, merge, scenes, smoke))
