@@ -12,7 +12,7 @@ import os
 import pathlib
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ STD = 128 / 255
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MobileNetV2Weights:
-    """Fills the parameters of a `mobilenet_v2_folded()` inside `variables`.
+    """Fills the parameters of a `mobilenet_v2_folded()` inside `variables`, or inside params alone.
 
     `file` defaults to $VLM_JAX_DATA/pretrained/<FILE_NAME>. `scope` says where the network lies
     among the parameters ('image_encoder'); '' means they are nothing else. The classifier is filled
@@ -42,9 +42,14 @@ class MobileNetV2Weights:
     scope: str = ""
 
     def __call__(self, variables: Variables) -> Variables:
+        if "params" in variables:
+            return {**variables, "params": self._fill(variables["params"])}
+        return self._fill(variables)
+
+    def _fill(self, params: Mapping[str, Any]) -> dict[str, Any]:
         path = _find(self.file)
         given = _read(path)
-        params = flatten_dict(dict(variables["params"]), sep="/")
+        params = flatten_dict(dict(params), sep="/")
         prefix = f"{self.scope}/" if self.scope else ""
         wanted = {k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)}
         if not wanted:
@@ -56,7 +61,7 @@ class MobileNetV2Weights:
             given = {k: v for k, v in given.items() if not k.startswith("head/")}
         _check(path, given, wanted)
         filled = {prefix + k: jnp.asarray(v, wanted[k].dtype) for k, v in given.items()}
-        return {**variables, "params": unflatten_dict({**params, **filled}, sep="/")}
+        return unflatten_dict({**params, **filled}, sep="/")
 
 
 def _find(file: str | None) -> pathlib.Path:
