@@ -94,6 +94,7 @@ class Batches:
         self._spec = None
         if pipeline.train and not self._num_examples:
             raise ValueError(f"{pipeline.source} has no examples to train on")
+        grain.config.update("py_traceback_filtering", "off")  # it rewrites the errors' texts
         stop = sys.maxsize // 2 if pipeline.train else pipeline.num_batches
         dataset = grain.MapDataset.range(min(position, stop), stop)
         dataset = dataset.map(_MakeBatch(pipeline, index, count))

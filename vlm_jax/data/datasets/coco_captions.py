@@ -36,7 +36,8 @@ class CocoConfig(tfds.core.BuilderConfig):
     """Which split of the same photographs."""
 
 
-class CocoCaptions(tfds.core.GeneratorBasedBuilder):
+# Not registered: TFDS has a coco_captions of its own, which needs TensorFlow.
+class CocoCaptions(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Examples: id (COCO's image id), image, image_name, captions."""
 
     VERSION = tfds.core.Version("1.0.0")
