@@ -15,7 +15,6 @@ from vlm_jax.train.logs import Console, JsonLines, Log, Tee
 from vlm_jax.train.state import State, count_parameters, init_state
 from vlm_jax.train.steps import train_step
 
-
 CONSOLE = Console()
 
 

@@ -69,7 +69,7 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay is not None:
-            ema = jax.tree.map(lambda e, p: e + (1.0 - ema_decay) * (p - e), ema, params)
+            ema = moving_average(ema, params, ema_decay)
 
         halted = state.skipped > max_skips
         skipped = jnp.where(halted, state.skipped, jnp.where(finite, 0, state.skipped + 1))
@@ -158,6 +158,11 @@ def step_key(key: jax.Array, step: Array) -> jax.Array:
 def rng_keys(key: jax.Array) -> dict[str, jax.Array]:
     """A key for each Linen rng collection."""
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(RNG_NAMES)}
+
+
+def moving_average(average: Any, params: Any, decay: float) -> Any:
+    """decay average + (1 - decay) params, in the float32 of the average."""
+    return jax.tree.map(lambda a, p: a + (1.0 - decay) * (p.astype(a.dtype) - a), average, params)
 
 
 def split(x: Array, parts: int) -> Array:
