@@ -19,6 +19,7 @@ from vlm_jax.data.datasets.scenes_questions import (
     QUESTION_WORDS,
     questions,
 )
+from vlm_jax.text.scene_judge import Scene, SceneObject, judge
 from vlm_jax.text.scene_language import (
     COLORS,
     OPPOSITE,
@@ -27,9 +28,6 @@ from vlm_jax.text.scene_language import (
     WORDS,
     Facts,
     Mention,
-    Scene,
-    SceneObject,
-    judge,
     parse,
 )
 

@@ -4,7 +4,7 @@ import pytest
 
 from vlm_jax.metrics.base import score, total
 from vlm_jax.metrics.scene_facts import SceneFacts
-from vlm_jax.text.scene_language import Scene, SceneObject
+from vlm_jax.text.scene_judge import Scene, SceneObject
 
 SCENE = Scene(
     objects=(

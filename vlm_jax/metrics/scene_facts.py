@@ -8,7 +8,7 @@ import functools
 from collections.abc import Sequence
 
 from vlm_jax.metrics.base import Stats
-from vlm_jax.text.scene_language import Scene, judge
+from vlm_jax.text.scene_judge import Scene, judge
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,28 +1,29 @@
-"""The language of the scenes dataset: what its captions may say, and an exact judge of them.
+"""The language of the scenes dataset: what its captions may say, and what they then state.
 
-A scene is one to four coloured shapes in a 64 x 64 picture. Its truth is a `Scene`; a caption is
-parsed into the facts that it states, and `judge` says of every one whether it is true.
+A scene is one to four coloured shapes; `scene_judge` holds the truth of one and says which of the
+facts parsed here are true of it.
 
-    caption  := prefix* group (connective group)*
-    prefix   := 'there is' | 'a picture of' | ... | 'from left to right' | number 'objects'
-    group    := number [size] [color] shape [place]  |  'the' [size] [color] shape [place]
-    place    := 'at the top left' | 'on the right' | 'in the middle' | ...
+    caption    := [lead] [number 'objects'] [order] group (connective group)*
+    group      := number [size] [color] shape [place]  |  'the' [size] [color] shape [place]
     connective := ['and' | 'with']  |  ['which'] ['is'] ('left of' | 'above' | ...)
+    lead       := 'there is' | 'a picture of' | ...
+    order      := 'from left to right'
+    place      := 'at the top left' | 'on the right' | 'in the middle' | ...
 
-Punctuation is ignored. `the red circle` means the one red circle already named, or names a new one
-when there is none. Relations and places are about the centres of the objects, y grows downwards.
+Punctuation is ignored. A relation is between its two neighbours. `the red circle` means the one red
+circle named before, or names a new one when there was none. The dataset's own captions use part of
+this; people and models may use the rest.
 """
 
 import dataclasses
 import itertools
-import json
 import re
+from typing import Any
 
 SHAPES = ("circle", "square", "triangle", "cross", "star")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
 SIZES = ("small", "large")
 NUMBERS = ("zero", "one", "two", "three", "four")
-RELATIONS = ("left of", "right of", "above", "below")
 OPPOSITE = {
     "left of": "right of",
     "right of": "left of",
@@ -33,10 +34,6 @@ OPPOSITE = {
     "top": "bottom",
     "bottom": "top",
 }
-
-PICTURE_SIZE = 64
-MIDDLE = (PICTURE_SIZE - 1) / 2  # centres are whole pixels, so that none lies on the line
-MIDDLE_REACH = 8  # pixels from the middle in which 'in the middle' is true
 
 LEADS = (
     "there is",
@@ -91,42 +88,6 @@ MAX_MENTIONS = 8  # objects named; the search for who is meant grows with this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SceneObject:
-    """One shape; x and y are the pixel of its centre, radius is half its height in pixels."""
-
-    shape: str
-    color: str
-    size: str
-    x: int
-    y: int
-    radius: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scene:
-    """The whole truth of a picture. Objects stand from left to right; `background` is its seed."""
-
-    objects: tuple[SceneObject, ...]
-    background: int = 0
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Scene":
-        try:
-            node = json.loads(text)
-            objects = tuple(SceneObject(**each) for each in node["objects"])
-            return cls(objects=objects, background=node.get("background", 0))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"not the truth of a scene: {text[:80]!r} ({error}); "
-                'expected {"objects": [{"shape", "color", "size", "x", "y", "radius"}, ...]}, '
-                "as Scene.to_json writes it; is the metric reading references other than 'scene'?"
-            ) from error
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Mention:
     """One object as a caption describes it; None and () where the caption does not say."""
 
@@ -135,8 +96,8 @@ class Mention:
     size: str | None = None
     place: tuple[str, ...] = ()
 
-    def fits(self, other: "Mention | SceneObject") -> bool:
-        """Same shape, and the same colour where one is named."""
+    def fits(self, other: Any) -> bool:
+        """Whether `other`, a mention or an object, has this shape, and this colour if one is named."""
         return self.shape == other.shape and self.color in (None, other.color)
 
 
@@ -147,124 +108,6 @@ class Facts:
     mentions: tuple[Mention, ...]
     relations: tuple[tuple[int, str, int], ...] = ()
     total: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """How a caption fares against a scene.
-
-    `facts` are (the fact in words, whether it is true). An object is `mentioned` when the caption
-    names its colour and its shape. `right`: parsed, nothing false, every object mentioned.
-    """
-
-    parsed: bool
-    facts: tuple[tuple[str, bool], ...]
-    mentioned: int
-    num_objects: int
-
-    @property
-    def stated(self) -> int:
-        return len(self.facts)
-
-    @property
-    def true(self) -> int:
-        return sum(truth for _, truth in self.facts)
-
-    @property
-    def right(self) -> bool:
-        return self.parsed and self.true == self.stated and self.mentioned == self.num_objects
-
-
-def holds(relation: str, a: SceneObject, b: SceneObject) -> bool:
-    """Whether `a relation b`, by their centres."""
-    return {
-        "left of": a.x < b.x,
-        "right of": a.x > b.x,
-        "above": a.y < b.y,
-        "below": a.y > b.y,
-    }[relation]
-
-
-def lies(place: str, a: SceneObject) -> bool:
-    """Whether the centre of `a` is in that half of the picture, or near its middle."""
-    return {
-        "left": a.x < MIDDLE,
-        "right": a.x > MIDDLE,
-        "top": a.y < MIDDLE,
-        "bottom": a.y > MIDDLE,
-        "middle": max(abs(a.x - MIDDLE), abs(a.y - MIDDLE)) < MIDDLE_REACH,
-    }[place]
-
-
-def judge(caption: str, scene: Scene) -> Verdict:
-    """Every fact that the caption states, held against the scene. Never raises for any text.
-
-    Mentions are matched to distinct objects so that as many facts as possible are true: `a red
-    circle left of a red circle` is judged in the reader's favour. What is said of an object that
-    is not there (no object of that shape and colour is left) is false.
-    """
-    facts = parse(caption)
-    if facts is None:
-        return Verdict(parsed=False, facts=(), mentioned=0, num_objects=len(scene.objects))
-    verdicts = (_verdict(facts, scene, match) for match in _matches(facts.mentions, scene.objects))
-    return max(verdicts, key=lambda verdict: (verdict.true, verdict.mentioned))
-
-
-def _matches(mentions, objects):
-    """Every way to give the mentions (in order) distinct objects that fit, or None.
-
-    A mention goes without an object only where its rivals could take all that it fits: one more
-    pair never makes a fact false.
-    """
-    fitting = [{j for j, each in enumerate(objects) if m.fits(each)} for m in mentions]
-    rivals = [sum(bool(mine & theirs) for theirs in fitting) for mine in fitting]
-    choices = [
-        (*sorted(mine), None) if not mine or count > len(mine) else tuple(sorted(mine))
-        for mine, count in zip(fitting, rivals)
-    ]
-
-    def extend(i, used):
-        if i == len(choices):
-            yield ()
-            return
-        for j in choices[i]:
-            if j is None or j not in used:
-                for rest in extend(i + 1, used if j is None else used | {j}):
-                    yield (j, *rest)
-
-    return extend(0, frozenset())
-
-
-def _verdict(facts: Facts, scene: Scene, match: tuple[int | None, ...]) -> Verdict:
-    found = [None if j is None else scene.objects[j] for j in match]
-    judged = []
-    if facts.total is not None:
-        count = len(scene.objects)
-        judged.append((f"{NUMBERS[facts.total]} objects", facts.total == count))
-    for mention, each in zip(facts.mentions, found):
-        name = _name(mention)
-        judged.append((name, each is not None))
-        if mention.size:
-            judged.append(
-                (f"{name}: {mention.size}", each is not None and each.size == mention.size)
-            )
-        for place in mention.place:
-            judged.append((f"{name}: {place}", each is not None and lies(place, each)))
-    for i, relation, j in facts.relations:
-        a, b = found[i], found[j]
-        text = f"{_name(facts.mentions[i])} {relation} {_name(facts.mentions[j])}"
-        judged.append((text, a is not None and b is not None and holds(relation, a, b)))
-    named = sum(
-        each is not None and mention.color is not None
-        for mention, each in zip(facts.mentions, found)
-    )
-    return Verdict(
-        parsed=True, facts=tuple(judged), mentioned=named, num_objects=len(scene.objects)
-    )
-
-
-def _name(mention: Mention) -> str:
-    return " ".join(filter(None, (mention.color, mention.shape)))
 
 
 def parse(caption: str) -> Facts | None:

@@ -1,7 +1,7 @@
 """Scenes: 64 x 64 pictures of one to four coloured shapes, generated here from a seed.
 
 The built-in default of every experiment. Each picture has five captions, up to ten questions with
-answers, labels, and its whole truth as JSON, against which `text.scene_language.judge` holds any
+answers, labels, and its whole truth as JSON, against which `text.scene_judge.judge` holds any
 caption, fact by fact.
 
     split         pictures
@@ -27,7 +27,8 @@ from vlm_jax.data.datasets.scenes_captions import captions
 from vlm_jax.data.datasets.scenes_layout import SPLITS, generate
 from vlm_jax.data.datasets.scenes_pictures import render
 from vlm_jax.data.datasets.scenes_questions import questions
-from vlm_jax.text.scene_language import COLORS, NUMBERS, PICTURE_SIZE, SHAPES, SIZES
+from vlm_jax.text.scene_judge import PICTURE_SIZE
+from vlm_jax.text.scene_language import COLORS, NUMBERS, SHAPES, SIZES
 
 ID_STEP = (
     1_000_000  # ids of the n-th split start at n times this, so that no two pictures share one
@@ -69,7 +70,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
                 shape=(PICTURE_SIZE, PICTURE_SIZE, 3), encoding_format="png"
             ),
             "captions": tfds.features.Sequence(tfds.features.Text()),
-            "scene": tfds.features.Text(doc="the truth, JSON of text.scene_language.Scene"),
+            "scene": tfds.features.Text(doc="the truth, JSON of text.scene_judge.Scene"),
             "questions": tfds.features.Sequence(tfds.features.Text()),
             "answers": tfds.features.Sequence(tfds.features.Text()),
             "question_types": tfds.features.Sequence(tfds.features.Text()),

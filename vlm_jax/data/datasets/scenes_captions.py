@@ -10,15 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from vlm_jax.text.scene_language import (
-    MIDDLE,
-    NUMBERS,
-    PLACES,
-    PLURALS,
-    Scene,
-    SceneObject,
-    holds,
-)
+from vlm_jax.text.scene_judge import MIDDLE, Scene, SceneObject, holds
+from vlm_jax.text.scene_language import NUMBERS, PLACES, PLURALS
 
 NUM_CAPTIONS = 5
 MARGIN = 6  # pixels by which one object is higher, or off the middle, before a caption says so

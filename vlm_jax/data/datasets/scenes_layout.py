@@ -8,7 +8,8 @@ import zlib
 
 import numpy as np
 
-from vlm_jax.text.scene_language import COLORS, PICTURE_SIZE, SHAPES, Scene, SceneObject
+from vlm_jax.text.scene_judge import PICTURE_SIZE, Scene, SceneObject
+from vlm_jax.text.scene_language import COLORS, SHAPES
 
 SPLITS = ("train", "validation", "test", "test_unseen")
 HELD_OUT = (

@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 
-from vlm_jax.text.scene_language import PICTURE_SIZE, Scene
+from vlm_jax.text.scene_judge import PICTURE_SIZE, Scene
 
 RGB = {
     "red": (215, 35, 40),

@@ -21,16 +21,8 @@ import numpy as np
 
 from vlm_jax.data.datasets.scenes_captions import MARGIN, a, pick
 from vlm_jax.data.datasets.scenes_layout import HELD_OUT
-from vlm_jax.text.scene_language import (
-    COLORS,
-    NUMBERS,
-    PLURALS,
-    SHAPES,
-    SIZES,
-    Scene,
-    SceneObject,
-    holds,
-)
+from vlm_jax.text.scene_judge import Scene, SceneObject, holds
+from vlm_jax.text.scene_language import COLORS, NUMBERS, PLURALS, SHAPES, SIZES
 
 ANSWERS = ("yes", "no", *NUMBERS, *COLORS, *SHAPES, *SIZES)
 VALUES = {"size": SIZES, "color": COLORS, "shape": SHAPES}
