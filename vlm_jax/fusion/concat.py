@@ -1,4 +1,4 @@
-"""Concatenation: the picture's vector beside each position of the text."""
+"""Side by side."""
 
 from typing import Any
 
@@ -10,10 +10,7 @@ from vlm_jax.types import Features
 
 
 class Concat(nn.Module, kw_only=True):
-    """[text; image] at each text position, and a linear layer to `width` where that is given.
-
-    Without text the picture's features pass; without a picture the text's do.
-    """
+    """[image, text] at every text position, the image pooled to one vector; then linear to `width`, if given."""
 
     width: int | None = None
     dtype: Any = jnp.float32
@@ -21,13 +18,11 @@ class Concat(nn.Module, kw_only=True):
     @nn.compact
     def __call__(self, image: Features | None, text: Features | None, *, train: bool) -> Features:
         if image is None or text is None:
-            joined = image if text is None else text
-            values, mask = joined.values, joined.mask
-        else:
-            vector = pool(image)[:, None]  # [b 1 d]
-            shape = (*text.values.shape[:2], vector.shape[-1])
-            values = jnp.concatenate([text.values, jnp.broadcast_to(vector, shape)], axis=-1)
-            mask = text.mask
+            return image if text is None else text
+        beside = jnp.broadcast_to(
+            pool(image)[:, None], (*text.values.shape[:2], image.values.shape[-1])
+        )
+        both = jnp.concatenate([beside.astype(text.values.dtype), text.values], axis=-1)
         if self.width is not None:
-            values = nn.Dense(self.width, dtype=self.dtype)(values)
-        return Features(values=values, mask=mask)
+            both = nn.Dense(self.width, dtype=self.dtype, name="projection")(both)
+        return Features(values=both, mask=text.mask)

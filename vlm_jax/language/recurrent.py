@@ -1,11 +1,11 @@
-"""Recurrent decoders that write captions, and the four places where a picture can enter one.
+"""Recurrent networks over text: an encoder, and a decoder that a picture enters in one of four ways.
 
-    init_inject   the picture is the first state          h_0 = W image
-    pre_inject    the picture is the first word           image, w_1, w_2, ...
-    par_inject    the picture stands beside every word    (w_1, image), (w_2, image), ...
-    merge         the picture joins what the RNN says     (h_1, image), (h_2, image), ...
+    init-inject   picture -> first state
+    pre-inject    picture -> first word
+    par-inject    picture beside every word
+    merge         picture beside every output
 
-Tanti, Gatt and Camilleri 2018, arXiv 1703.09137, figures 2 and 3.
+After Tanti, Gatt and Camilleri 2018, "Where to put the Image in an Image Caption Generator" (arXiv 1703.09137).
 """
 
 from collections.abc import Callable
@@ -14,215 +14,272 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
+from vlm_jax.language.embeddings import Embedding, Vocabulary
 from vlm_jax.layers.pooling import pool
-from vlm_jax.layers.recurrent import GRU, Cell
-from vlm_jax.types import Array, Cache, Features
+from vlm_jax.layers.recurrent import LSTM, Bidirectional, Cell, CellState, RecurrentStack
+from vlm_jax.types import PAD, Cache, Features
 
 
-class Injection(nn.Module, kw_only=True):
-    """Where the picture, one vector a row, meets the decoder. The base class puts it nowhere."""
+class RecurrentEncoder(nn.Module, kw_only=True):
+    """Reads text: Int[b l] -> Features [b l width], or [b l 2*width] where it reads in both directions."""
 
-    def image(self, memory: Features, *, train: bool) -> Array:
-        """The vector [b width] that is injected."""
-        raise NotImplementedError
-
-    def first_hidden(self, image: Array) -> Array | None:
-        """The hidden state [b width] that the first layer starts from; None: zeros."""
-        return None
-
-    def first_word(self, image: Array) -> Array | None:
-        """A vector [b embedding_width] read before BOS; None: nothing is."""
-        return None
-
-    def beside_words(self, image: Array, words: Array, *, train: bool) -> Array:
-        """[b l e] -> [b l e']"""
-        return words
-
-    def after_rnn(self, image: Array, hidden: Array, *, train: bool) -> Array:
-        """[b l width] -> [b l d]"""
-        return hidden
-
-
-class _Projected(Injection, kw_only=True):
-    width: int
-    activation: Callable | None = None
-    dropout_rate: float = 0.0  # of the pooled picture, before its projection
-    dtype: Any = jnp.float32
-
-    def setup(self):
-        self.projection = nn.Dense(
-            self.width, kernel_init=nn.initializers.glorot_uniform(), dtype=self.dtype
-        )
-        self.drop = nn.Dropout(self.dropout_rate)
-
-    def image(self, memory: Features, *, train: bool) -> Array:
-        vector = self.projection(self.drop(pool(memory), deterministic=not train))
-        return vector if self.activation is None else self.activation(vector)
-
-
-class InitInject(_Projected, kw_only=True):
-    """The projected picture is the first layer's initial hidden state; `width` is the decoder's."""
-
-    def first_hidden(self, image: Array) -> Array:
-        return image
-
-
-class PreInject(_Projected, kw_only=True):
-    """The projected picture is read as if it were a word before BOS; `width` is the embedding's."""
-
-    def first_word(self, image: Array) -> Array:
-        return image
-
-
-class ParInject(_Projected, kw_only=True):
-    """The projected picture is fused with each word's embedding."""
-
-    fusion: nn.Module
-
-    def beside_words(self, image: Array, words: Array, *, train: bool) -> Array:
-        return _fused(self.fusion, image, words, train)
-
-
-class Merge(_Projected, kw_only=True):
-    """The projected picture is fused with what the RNN says; the RNN itself never sees it."""
-
-    fusion: nn.Module
-
-    def after_rnn(self, image: Array, hidden: Array, *, train: bool) -> Array:
-        return _fused(self.fusion, image, hidden, train)
-
-
-class RecurrentDecoder(nn.Module, kw_only=True):
-    """Words -> logits of the next word, by `num_layers` of `cell`, with a picture entering through `inject`.
-
-    Without `inject` it is a language model and takes memory None. `sampling_rate` is scheduled sampling
-    (Bengio et al. 2015, arXiv 1506.03099): in training each word read is, with this probability, replaced by one
-    drawn from the decoder's own distribution (rng "sampling"); 0 is teacher forcing.
-    """
-
+    cell: Cell = LSTM()
     vocab_size: int
     width: int
     embedding_width: int
-    cell: Callable[..., Cell] = GRU
+    num_layers: int = 1
+    bidirectional: bool = True
+    embedding_dropout_rate: float = 0.0
+    rnn_dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "b l"], *, train: bool) -> Features:
+        mask = tokens != PAD
+        x = Embedding(
+            vocab_size=self.vocab_size,
+            width=self.embedding_width,
+            dtype=self.dtype,
+            name="embedding",
+        )(tokens)
+        x = nn.Dropout(self.embedding_dropout_rate)(x, deterministic=not train)
+        fields = dict(
+            cell=self.cell,
+            width=self.width,
+            num_layers=self.num_layers,
+            dropout_rate=self.rnn_dropout_rate,
+            dtype=self.dtype,
+            name="rnn",
+        )
+        if self.bidirectional:
+            return Features(values=Bidirectional(**fields)(x, mask, train=train), mask=mask)
+        values, _ = RecurrentStack(**fields)(x, mask, train=train)
+        return Features(values=jnp.where(mask[..., None], values, 0), mask=mask)
+
+
+class Inject(nn.Module, kw_only=True):
+    """How a picture enters a RecurrentDecoder; a subclass says it in one of the methods.
+
+    The picture is the mean over the memory, projected to `width` (by default what its place needs) and
+    activated, with dropout before the projection and after.
+    """
+
+    width: int | None = None
+    activation: Callable | None = None
+    input_dropout_rate: float = 0.0
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def picture(self, memory: Features, *, default_width: int, train: bool) -> Float[Array, "b d"]:
+        x = pool(memory).astype(self.dtype)
+        x = nn.Dropout(self.input_dropout_rate)(x, deterministic=not train)
+        x = nn.Dense(self.width or default_width, dtype=self.dtype, name="projection")(x)
+        if self.activation is not None:
+            x = self.activation(x)
+        return nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+
+    def picture_width(self, decoder: "RecurrentDecoder") -> int:
+        return decoder.width
+
+    def initial_state(
+        self, picture: Float[Array, "b d"], state: tuple[CellState, ...]
+    ) -> tuple[CellState, ...]:
+        return state
+
+    def first_input(self, picture: Float[Array, "b d"]) -> Float[Array, "b d"] | None:
+        return None
+
+    def inputs(
+        self, picture: Float[Array, "b d"], words: Float[Array, "b l d"], *, train: bool
+    ) -> Float[Array, "b l e"]:
+        return words
+
+    def outputs(
+        self, picture: Float[Array, "b d"], hidden: Float[Array, "b l d"], *, train: bool
+    ) -> Float[Array, "b l e"]:
+        return hidden
+
+
+class InitInject(Inject):
+    """The picture is the first state, of every layer: h, and of an LSTM also c."""
+
+    def picture_width(self, decoder):
+        return decoder.width * decoder.cell.num_states * decoder.num_layers
+
+    def initial_state(self, picture, state):
+        parts = jax.tree.leaves(state)
+        expected = sum(part.shape[-1] for part in parts)
+        if picture.shape[-1] != expected:
+            raise ValueError(
+                f"InitInject(width={self.width}) gives {picture.shape[-1]} numbers for a state of "
+                f"{expected}; leave width out"
+            )
+        split = jnp.split(picture, len(parts), axis=-1)
+        return jax.tree.unflatten(jax.tree.structure(state), split)
+
+
+class PreInject(Inject):
+    """The picture is read before the first word, as if it were one; its output is thrown away.
+
+    Vinyals et al. 2015 (arXiv 1411.4555), eq. 10-12. So the output at BOS is the second of the network.
+    """
+
+    def picture_width(self, decoder):
+        return decoder.embedding_width
+
+    def first_input(self, picture):
+        return picture
+
+
+class ParInject(Inject):
+    """The picture is fused with every word before the network reads it."""
+
+    fusion: nn.Module
+
+    def picture_width(self, decoder):
+        return decoder.embedding_width
+
+    def inputs(self, picture, words, *, train):
+        return _fused(self.fusion, picture, words, train)
+
+
+class Merge(Inject):
+    """The picture is fused with every output; the network never sees it."""
+
+    fusion: nn.Module
+
+    def outputs(self, picture, hidden, *, train):
+        return _fused(self.fusion, picture, hidden, train)
+
+
+def _fused(fusion, picture, x, train):
+    image = Features(values=picture[:, None], mask=jnp.ones((x.shape[0], 1), bool))
+    text = Features(values=x, mask=jnp.ones(x.shape[:2], bool))
+    return fusion(image, text, train=train).values
+
+
+class RecurrentDecoder(nn.Module, kw_only=True):
+    """Writes text: p(token | tokens before it, picture). Without `inject` it is a language model.
+
+    Dropout: on the word vectors, on the outputs of every layer (`rnn_dropout_rate`), and on what the
+    vocabulary layer reads (`output_dropout_rate`). Where a token is PAD the state stays as it was.
+
+    With `sampling_rate` p, in training, every input but the first is with probability p drawn from the
+    model's own prediction instead of the text (Bengio et al. 2015, arXiv 1506.03099); 0 is teacher forcing.
+    """
+
+    cell: Cell = LSTM()
+    vocab_size: int
+    width: int
+    embedding_width: int
     num_layers: int = 1
     inject: nn.Module | None = None
     embedding_dropout_rate: float = 0.0
-    dropout_rate: float = 0.0  # of each layer's output
-    output_dropout_rate: float = 0.0  # of what the output layer reads
+    rnn_dropout_rate: float = 0.0
+    output_dropout_rate: float = 0.0
     sampling_rate: float = 0.0
+    tied: bool = False
     dtype: Any = jnp.float32
 
     def setup(self):
-        self.embedding = nn.Embed(
-            self.vocab_size,
-            self.embedding_width,
-            embedding_init=nn.initializers.uniform(scale=0.1),
+        self.embedding = Embedding(
+            vocab_size=self.vocab_size, width=self.embedding_width, dtype=self.dtype
+        )
+        self.rnn = RecurrentStack(
+            cell=self.cell,
+            width=self.width,
+            num_layers=self.num_layers,
+            dropout_rate=self.rnn_dropout_rate,
             dtype=self.dtype,
         )
-        self.cells = [self.cell(width=self.width, dtype=self.dtype) for _ in range(self.num_layers)]
-        self.output = nn.Dense(
-            self.vocab_size, kernel_init=nn.initializers.glorot_uniform(), dtype=self.dtype
-        )
+        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, dtype=self.dtype)
         self.embedding_dropout = nn.Dropout(self.embedding_dropout_rate)
-        self.dropout = nn.Dropout(self.dropout_rate)
         self.output_dropout = nn.Dropout(self.output_dropout_rate)
 
-    def __call__(self, tokens: Array, memory: Features | None, *, train: bool) -> Array:
-        """Logits Float[b l v] in float32; row t reads tokens[: t + 1]."""
-        image = self._image(memory, train=train)
+    def __call__(
+        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
+    ) -> Float[Array, "b l v"]:
+        """Logits of the token after each of `tokens`."""
+        cache = self.start(memory, tokens.shape[0], train=train)
         if train and self.sampling_rate and not self.is_initializing():
-            return self._scheduled(tokens, image)
-        carries = self._start(image, tokens.shape[0], train=train)
-        return self._read(tokens, carries, image, train=train)[0]
+            return with_own_tokens(self, tokens, cache, self.sampling_rate)
+        return self.extend(tokens, cache, train=train)[0]
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
-        image = self._image(memory, train=False)
-        return {"carries": self._start(image, batch_size, train=False), "image": image}
+        """{"state": the network's, "picture": the projected picture}; there is no limit to the length."""
+        return self.start(memory, batch_size, train=False)
 
-    def step(self, token: Array, cache: Cache, memory: Features | None) -> tuple[Array, Cache]:
-        logits, carries = self._read(token[:, None], cache["carries"], cache["image"], train=False)
-        return logits[:, 0], {**cache, "carries": carries}
+    def step(
+        self, token: Int[Array, "b"], cache: Cache, memory: Features | None
+    ) -> tuple[Float[Array, "b v"], Cache]:
+        logits, cache = self.extend(token[:, None], cache, train=False)
+        return logits[:, 0], cache
 
-    # ---- parts
-
-    def _image(self, memory: Features | None, *, train: bool) -> Array | None:
-        if (memory is None) != (self.inject is None):
+    def start(self, memory: Features | None, batch_size: int, *, train: bool) -> Cache:
+        """The cache before the first token."""
+        state = self.rnn.initial_state(batch_size)
+        if self.inject is None:
+            if memory is not None:
+                raise ValueError(
+                    "RecurrentDecoder was given a memory and has no `inject` to read it by; try "
+                    "inject=InitInject(), PreInject(), ParInject(fusion=Concat()) or Merge(fusion=Concat())"
+                )
+            return {"state": state}
+        if memory is None:
             raise ValueError(
-                f"RecurrentDecoder has inject={type(self.inject).__name__} and memory is "
-                f"{'None' if memory is None else 'given'}; give both or neither"
+                f"RecurrentDecoder with inject={type(self.inject).__name__} was given no memory; give the "
+                "Generator an encoder, or leave inject out for a language model"
             )
-        return None if memory is None else self.inject.image(memory, train=train)
+        width = self.inject.picture_width(self)
+        picture = self.inject.picture(memory, default_width=width, train=train)
+        state = self.inject.initial_state(picture, state)
+        first = self.inject.first_input(picture)
+        if first is not None:
+            _, state = self.rnn.step(first, state, train=train)
+        return {"state": state, "picture": picture}
 
-    def _start(self, image: Array | None, batch_size: int, *, train: bool) -> tuple:
-        carries = [cell.initial_carry(batch_size) for cell in self.cells]
-        if image is None:
-            return tuple(carries)
-        hidden = self.inject.first_hidden(image)
-        if hidden is not None:
-            if hidden.shape[-1] != self.width:
-                raise ValueError(
-                    f"InitInject(width={hidden.shape[-1]}) gives the first state of a decoder of width "
-                    f"{self.width}; give both the same"
-                )
-            carries[0] = self.cells[0].carry_from(hidden)
-        word = self.inject.first_word(image)
-        if word is not None:
-            if word.shape[-1] != self.embedding_width:
-                raise ValueError(
-                    f"PreInject(width={word.shape[-1]}) stands for a word of embedding_width "
-                    f"{self.embedding_width}; give both the same"
-                )
-            carries = self._layers(word[:, None], tuple(carries), train=train)[1]
-        return tuple(carries)
-
-    def _read(self, tokens, carries, image, *, train):
-        words = self.embedding_dropout(self.embedding(tokens), deterministic=not train)
-        if image is not None:
-            words = self.inject.beside_words(image, words, train=train)
-        hidden, carries = self._layers(words, carries, train=train)
-        if image is not None:
-            hidden = self.inject.after_rnn(image, hidden, train=train)
-        hidden = self.output_dropout(hidden, deterministic=not train)
-        return self.output(hidden).astype(jnp.float32), carries
-
-    def _layers(self, inputs, carries, *, train):
-        new = []
-        for cell, carry in zip(self.cells, carries):
-            inputs, carry = cell(inputs, carry)
-            inputs = self.dropout(inputs, deterministic=not train)
-            new.append(carry)
-        return inputs, tuple(new)
-
-    def _scheduled(self, tokens, image):
-        """Word by word, since what is read depends on what was said."""
-        batch_size = tokens.shape[0]
-
-        def body(decoder, carry, gold):
-            carries, logits, first = carry
-            replace_key, word_key = jax.random.split(decoder.make_rng("sampling"))
-            own = jax.random.categorical(word_key, jax.lax.stop_gradient(logits))
-            use_own = jax.random.bernoulli(replace_key, decoder.sampling_rate, (batch_size,))
-            read = jnp.where(use_own & ~first, own, gold)
-            logits, carries = decoder._read(read[:, None], carries, image, train=True)
-            return (carries, logits[:, 0], jnp.zeros((), bool)), logits[:, 0]
-
-        scan = nn.scan(
-            body,
-            variable_broadcast="params",
-            split_rngs={"params": False, "sampling": True, "dropout": True},
-        )
-        start = (
-            self._start(image, batch_size, train=True),
-            jnp.zeros((batch_size, self.vocab_size), jnp.float32),
-            jnp.ones((), bool),
-        )
-        _, logits = scan(self, start, jnp.swapaxes(tokens, 0, 1))
-        return jnp.swapaxes(logits, 0, 1)
+    def extend(
+        self, tokens: Int[Array, "b l"], cache: Cache, *, train: bool
+    ) -> tuple[Float[Array, "b l v"], Cache]:
+        """Reads l tokens on from the cache. `__call__` and `step` are both this."""
+        x = self.embedding_dropout(self.embedding(tokens), deterministic=not train)
+        if self.inject is not None:
+            x = self.inject.inputs(cache["picture"], x, train=train)
+        x, state = self.rnn(x, tokens != PAD, cache["state"], train=train)
+        if self.inject is not None:
+            x = self.inject.outputs(cache["picture"], x, train=train)
+        x = self.output_dropout(x, deterministic=not train)
+        logits = self.vocabulary(x, self.embedding if self.tied else None)
+        return logits, {**cache, "state": state}
 
 
-def _fused(fusion: nn.Module, image: Array, text: Array, train: bool) -> Array:
-    """The fusion of one vector a row [b d] with a sequence [b l e]; all positions are taken as real."""
-    one = Features(values=image[:, None], mask=jnp.ones((image.shape[0], 1), bool))
-    many = Features(values=text, mask=jnp.ones(text.shape[:2], bool))
-    return fusion(one, many, train=train).values
+def with_own_tokens(
+    decoder: nn.Module, tokens: Int[Array, "b l"], cache: Cache, rate: float
+) -> Float[Array, "b l v"]:
+    """Logits where each input but the first is, with probability `rate`, the decoder's own sample.
+
+    Needs the rng "sampling". Padding stays padding. The sample has no gradient.
+    """
+
+    def body(decoder, carry, token):
+        cache, before = carry
+        key, coin = jax.random.split(decoder.make_rng("sampling"))
+        own = jax.random.categorical(key, before).astype(token.dtype)
+        use_own = jax.random.bernoulli(coin, rate, token.shape) & (token != PAD)
+        token = jnp.where(use_own, own, token)
+        logits, cache = decoder.extend(token[:, None], cache, train=True)
+        return (cache, jax.lax.stop_gradient(logits[:, 0])), logits[:, 0]
+
+    first, cache = decoder.extend(tokens[:, :1], cache, train=True)
+    scan = nn.scan(
+        body,
+        variable_broadcast="params",
+        split_rngs={"params": False, "dropout": True, "sampling": True},
+        in_axes=1,
+        out_axes=1,
+    )
+    _, rest = scan(decoder, (cache, jax.lax.stop_gradient(first[:, 0])), tokens[:, 1:])
+    return jnp.concatenate([first, rest], axis=1)

@@ -16,8 +16,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from vlm_jax.types import Features
-
 CellState = tuple[Array, ...]  # each Float[b d]; the first is the output h
 Dot = Callable[[int, Array], Array]  # dot(j, x) = x @ kernels[j]
 
@@ -29,9 +27,7 @@ class Cell(Protocol):
     num_states: int
     kernel_gates: tuple[int, ...]  # the recurrent kernels [d gates*d], by their number of gates
 
-    def __call__(
-        self, inputs: Float[Array, "b gd"], state: CellState, dot: Dot
-    ) -> CellState: ...
+    def __call__(self, inputs: Float[Array, "b gd"], state: CellState, dot: Dot) -> CellState: ...
 
     def bias(self, width: int) -> Float[Array, "gd"]:
         """What the bias is initialised to."""
@@ -61,9 +57,11 @@ class GRU:
         r = sigmoid(W_r x + U_r h + b_r)          z = sigmoid(W_z x + U_z h + b_z)
         g = tanh(W x + U (r * h) + b)             h' = z * h + (1 - z) * g
 
-    Gates lie in the order r, z, g. Bahdanau et al. 2014 write 1 - z for our z.
+    Gates lie in the order r, z, g. Bahdanau et al. 2014 write 1 - z for our z. The biases of r and z start at
+    `gate_bias`: 0 in the paper, 1 in TensorFlow's cell, which remembers longer at first.
     """
 
+    gate_bias: float = 0.0
     num_gates = 3
     num_states = 1
     kernel_gates = (2, 1)
@@ -76,7 +74,7 @@ class GRU:
         return (z * h + (1 - z) * g,)
 
     def bias(self, width):
-        return jnp.zeros(3 * width)
+        return jnp.zeros(3 * width).at[: 2 * width].set(self.gate_bias)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +84,7 @@ class ResetAfterGRU:
     One product a step in place of two in a row. Without cuDNN's second bias inside r * (U h + b').
     """
 
+    gate_bias: float = 0.0
     num_gates = 3
     num_states = 1
     kernel_gates = (3,)
@@ -100,7 +99,7 @@ class ResetAfterGRU:
         return (z * h + (1 - z) * g,)
 
     def bias(self, width):
-        return jnp.zeros(3 * width)
+        return jnp.zeros(3 * width).at[: 2 * width].set(self.gate_bias)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,26 +150,207 @@ class RecurrentLayer(nn.Module, kw_only=True):
 
         `reverse` reads from the last position to the first; outputs keep their places.
         """
-        inputs, kernels = self._weights(jnp.swapaxes(x, 0, 1))  # [l b g*h]
+        cell, width = self.cell, self.width
+        kernel = self.param(
+            "kernel", gatewise(self.kernel_init, cell.num_gates), (x.shape[-1], width)
+        )
+        bias = self.param("bias", lambda key: cell.bias(width))
+        kernels = tuple(
+            self.param(f"recurrent_kernel_{j}", gatewise(self.recurrent_init, n), (width, width))
+            for j, n in enumerate(cell.kernel_gates)
+        )
+        x, kernel, bias, kernels = jax.tree.map(
+            lambda leaf: leaf.astype(self.dtype), (x, kernel, bias, kernels)
+        )
         if state is None:
             state = self.initial_state(x.shape[0])
+        inputs = jnp.swapaxes(x, 0, 1) @ kernel + bias[None, None]  # [l b gates*width]
         mask = None if mask is None else jnp.swapaxes(mask, 0, 1)
-        outputs, state = unroll(self.cell, reverse, inputs, kernels, state, mask)
+        outputs, state = unroll(cell, reverse, inputs, kernels, state, mask)
         return jnp.swapaxes(outputs, 0, 1), state
-
-    def step(
-        self, x: Float[Array, "b d"], state: CellState
-    ) -> tuple[Float[Array, "b h"], CellState]:
-        """One position of `__call__`, by the same equations."""
-        outputs, state = self(x[:, None], None, state)
-        return outputs[:, 0], state
 
     def initial_state(self, batch_size: int) -> CellState:
         return tuple(
             jnp.zeros((batch_size, self.width), self.dtype) for _ in range(self.cell.num_states)
         )
 
-    def _weights(self, x):
-        gates = self.cell.num_gates
-        kernel = self.param("kernel", self._each(gates, self.kernel_init), (x.shape[-1], gates))
-        return kernel
+
+class RecurrentStack(nn.Module, kw_only=True):
+    """Layers in one direction, dropout between them and after the last (Zaremba et al. 2014, eq. 4-6).
+
+    The state has a CellState a layer.
+    """
+
+    cell: Cell
+    width: int
+    num_layers: int = 1
+    dropout_rate: float = 0.0
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+    recurrent_init: Callable = nn.initializers.orthogonal()
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.layers = [
+            RecurrentLayer(
+                cell=self.cell,
+                width=self.width,
+                kernel_init=self.kernel_init,
+                recurrent_init=self.recurrent_init,
+                dtype=self.dtype,
+            )
+            for _ in range(self.num_layers)
+        ]
+        self.dropout = nn.Dropout(self.dropout_rate)
+
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        mask: Bool[Array, "b l"] | None = None,
+        state: tuple[CellState, ...] | None = None,
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "b l h"], tuple[CellState, ...]]:
+        state = self.initial_state(x.shape[0]) if state is None else state
+        after = []
+        for layer, before in zip(self.layers, state):
+            x, last = layer(x, mask, before)
+            x = self.dropout(x, deterministic=not train)
+            after.append(last)
+        return x, tuple(after)
+
+    def step(
+        self, x: Float[Array, "b d"], state: tuple[CellState, ...], *, train: bool = False
+    ) -> tuple[Float[Array, "b h"], tuple[CellState, ...]]:
+        """One position of `__call__`."""
+        outputs, state = self(x[:, None], None, state, train=train)
+        return outputs[:, 0], state
+
+    def initial_state(self, batch_size: int) -> tuple[CellState, ...]:
+        zeros = jnp.zeros((batch_size, self.width), self.dtype)
+        return ((zeros,) * self.cell.num_states,) * self.num_layers
+
+
+class Bidirectional(nn.Module, kw_only=True):
+    """Layers that read in both directions: [b l d] -> [b l 2*width], forward half first.
+
+    Each layer reads both halves of the one below. A padded position has zeros, wherever it stands.
+    """
+
+    cell: Cell
+    width: int
+    num_layers: int = 1
+    dropout_rate: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"] | None = None, *, train: bool
+    ) -> Float[Array, "b l h2"]:
+        for i in range(self.num_layers):
+            halves = [
+                RecurrentLayer(
+                    cell=self.cell, width=self.width, dtype=self.dtype, name=f"{name}_{i}"
+                )(x, mask, reverse=name == "backward")[0]
+                for name in ("forward", "backward")
+            ]
+            x = jnp.concatenate(halves, axis=-1)
+            x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        return x if mask is None else jnp.where(mask[..., None], x, 0)
+
+
+def gatewise(init: Callable, num_gates: int) -> Callable:
+    """An initialiser that draws the matrix [d h] of each gate by itself: [d num_gates*h]."""
+
+    def draw(key, shape, dtype=jnp.float32):
+        keys = jax.random.split(key, num_gates)
+        return jnp.concatenate([init(k, shape, dtype) for k in keys], axis=-1)
+
+    return draw
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def unroll(
+    cell: Cell,
+    reverse: bool,
+    inputs: Float[Array, "l b gd"],
+    kernels: tuple[Array, ...],
+    state: CellState,
+    mask: Bool[Array, "l b"] | None,
+) -> tuple[Float[Array, "l b d"], CellState]:
+    """The outputs h of a cell at all times, and its last state. Time comes first here."""
+    return _unroll_forward(cell, reverse, inputs, kernels, state, mask)[0]
+
+
+def _unroll_forward(cell, reverse, inputs, kernels, state, mask):
+    def body(before, at):
+        x, keep = at
+        products = []
+
+        def dot(j, v):
+            products.append(v @ kernels[j])
+            return products[-1]
+
+        after = _hold(cell(x, before, dot), before, keep)
+        return after, (after[0], before, tuple(products))
+
+    last, (outputs, before, products) = lax.scan(body, state, (inputs, mask), reverse=reverse)
+    return (outputs, last), (inputs, kernels, mask, before, products)
+
+
+def _unroll_backward(cell, reverse, saved, gradients):
+    inputs, kernels, mask, before, products = saved
+    d_outputs, d_last = gradients
+
+    def body(d_after, at):
+        x, keep, before, products, d_output = at
+
+        def one_step(x, before, offsets):
+            factors = []
+
+            def dot(j, v):
+                factors.append(v)
+                return _known_product(v, kernels[j], products[j], offsets[j])
+
+            after = _hold(cell(x, before, dot), before, keep)
+            return after, tuple(factors)
+
+        zeros = jax.tree.map(jnp.zeros_like, products)
+        _, pull_back, factors = jax.vjp(one_step, x, before, zeros, has_aux=True)
+        d_x, d_before, d_products = pull_back((d_after[0] + d_output, *d_after[1:]))
+        return d_before, (d_x, d_products, factors)
+
+    d_state, (d_inputs, d_products, factors) = lax.scan(
+        body, d_last, (inputs, mask, before, products, d_outputs), reverse=not reverse
+    )
+    # One product over all times and rows for each kernel.
+    d_kernels = tuple(
+        jnp.einsum("lbi,lbj->ij", factor, d_product)
+        for factor, d_product in zip(factors, d_products)
+    )
+    return d_inputs, d_kernels, d_state, None
+
+
+unroll.defvjp(_unroll_forward, _unroll_backward)
+
+
+@jax.custom_vjp
+def _known_product(v, kernel, product, offset):
+    """v @ kernel, computed before, whose gradient also goes to `offset` and not to the kernel."""
+    return product
+
+
+def _known_product_forward(v, kernel, product, offset):
+    return product, kernel
+
+
+def _known_product_backward(kernel, gradient):
+    return gradient @ kernel.T, None, None, gradient
+
+
+_known_product.defvjp(_known_product_forward, _known_product_backward)
+
+
+def _hold(after: CellState, before: CellState, keep: Array | None) -> CellState:
+    if keep is None:
+        return after
+    return tuple(jnp.where(keep[:, None], new, old) for new, old in zip(after, before))

@@ -1,20 +1,20 @@
-"""Encoders + fusion + decoder: everything that writes tokens.
-
-    image -- image_encoder --\\
-                              fusion -- memory -- decoder -- logits of the next token
-    text ---- text_encoder --/
-"""
+"""Encoders, fusion and decoder as one model that writes tokens."""
 
 import flax.linen as nn
+from jaxtyping import Array, Float, Int
 
-from vlm_jax.types import Array, Batch, Cache, Features
+from vlm_jax.types import Batch, Cache, Features
 
 
-class Generator(nn.Module):
-    """VLM(x, I) = CNN(I) (+) RNN(x): parts arrive built, as fields, and each may be left out.
+class Generator(nn.Module, kw_only=True):
+    """p(target | image, text), one token after another.
 
-    Reads batch["image"] where there is an image encoder, batch["text"] where there is a text encoder, and
-    batch["target"] [b l], the tokens that are already written.
+        batch["image"] -> image_encoder --+
+                                          +-- fusion --> memory --> decoder --> logits
+        batch["text"]  -> text_encoder ---+
+
+    Without a fusion the memory is what the only encoder gives; without encoders there is none, and the
+    model is a language model. `batch["target"]` holds what the decoder reads, already shifted by the task.
     """
 
     decoder: nn.Module
@@ -22,12 +22,8 @@ class Generator(nn.Module):
     image_encoder: nn.Module | None = None
     text_encoder: nn.Module | None = None
 
-    def __call__(self, batch: Batch, *, train: bool) -> Array:
-        """Logits Float[b l v]: row t is of the token after target[: t + 1]."""
-        return self.decoder(batch["target"], self.encode(batch, train=train), train=train)
-
     def encode(self, batch: Batch, *, train: bool) -> Features | None:
-        """What the decoder may look at; None for a language model."""
+        """What the decoder looks at: the memory."""
         image = text = None
         if self.image_encoder is not None:
             image = self.image_encoder(batch["image"], train=train)
@@ -37,13 +33,21 @@ class Generator(nn.Module):
             return self.fusion(image, text, train=train)
         if image is not None and text is not None:
             raise ValueError(
-                "a Generator with two encoders needs a fusion, such as fusion.concat.Concat()"
+                "Generator was given an image_encoder and a text_encoder but no fusion; expected one to "
+                "make a single memory of both. Try fusion=Concat()."
             )
         return image if text is None else text
 
+    def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b l v"]:
+        """Logits of the token after each of batch["target"] [b l]."""
+        return self.decoder(batch["target"], self.encode(batch, train=train), train=train)
+
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
+        """What `step` starts from. Every leaf has the batch as its first axis."""
         return self.decoder.initial_cache(memory, batch_size, max_length)
 
-    def step(self, token: Array, cache: Cache, memory: Features | None) -> tuple[Array, Cache]:
-        """Logits Float[b v] after one more token Int[b], and the new cache."""
+    def step(
+        self, token: Int[Array, "b"], cache: Cache, memory: Features | None
+    ) -> tuple[Float[Array, "b v"], Cache]:
+        """Logits of the token after `token`; the first token is BOS."""
         return self.decoder.step(token, cache, memory)

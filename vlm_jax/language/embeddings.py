@@ -1,0 +1,52 @@
+"""Tables of word vectors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Embedding(nn.Module, kw_only=True):
+    """A vector for each token. `logits` scores all tokens with the same table (Press and Wolf 2017).
+
+    A token outside the table gives NaN, which stops a run; JAX itself would give the last row.
+    """
+
+    vocab_size: int
+    width: int
+    embedding_init: Callable = nn.initializers.normal(0.1)
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.table = self.param("table", self.embedding_init, (self.vocab_size, self.width))
+
+    def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
+        # Negative indices would count from the end.
+        tokens = jnp.where(tokens < 0, self.vocab_size, tokens)
+        rows = self.table.at[tokens].get(mode="fill", fill_value=jnp.nan)
+        return rows.astype(self.dtype)
+
+    def logits(self, x: Float[Array, "*l d"]) -> Float[Array, "*l v"]:
+        """x times the table, in float32."""
+        scores = x.astype(self.dtype) @ self.table.astype(self.dtype).T
+        return scores.astype(jnp.float32)
+
+
+class Vocabulary(nn.Module, kw_only=True):
+    """Scores of all tokens, in float32: a linear layer, or the embedding's own table where that is given."""
+
+    vocab_size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*l d"], table: Embedding | None = None
+    ) -> Float[Array, "*l v"]:
+        if table is None:
+            return nn.Dense(self.vocab_size, dtype=self.dtype, name="linear")(x).astype(jnp.float32)
+        if x.shape[-1] != table.width:
+            x = nn.Dense(table.width, use_bias=False, dtype=self.dtype, name="projection")(x)
+        bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+        return table.logits(x) + bias
