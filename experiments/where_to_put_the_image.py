@@ -25,7 +25,7 @@ from experiments.datasets import scenes as scenes_data
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.fusion.concat import Concat
 from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
-from vlm_jax.layers.recurrent import GRU
+from vlm_jax.layers.recurrent import ResetAfterGRU
 from vlm_jax.main import main
 from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.models.generator import Generator
@@ -57,30 +57,30 @@ EPOCHS = 8
 
 def init_inject() -> Experiment:
     """The picture is the first state. 256-d GRU, beam 3."""
-    return _flickr8k(_decoder(InitInject(width=256, dropout_rate=0.3), width=256), beam=3)
+    return _flickr8k(_decoder(InitInject(input_dropout_rate=0.5), width=256), beam=3)
 
 
 def pre_inject() -> Experiment:
     """The picture is the first word. 256-d GRU, beam 3."""
-    return _flickr8k(_decoder(PreInject(width=256, dropout_rate=0.3), width=256), beam=3)
+    return _flickr8k(_decoder(PreInject(input_dropout_rate=0.5), width=256), beam=3)
 
 
 def par_inject() -> Experiment:
     """The picture stands beside every word. 256-d GRU, beam 5."""
-    inject = ParInject(width=256, fusion=Concat(), dropout_rate=0.3)
+    inject = ParInject(width=256, fusion=Concat(), input_dropout_rate=0.5)
     return _flickr8k(_decoder(inject, width=256), beam=5)
 
 
 def merge() -> Experiment:
     """The picture joins what the GRU says. 128-d everywhere, beam 3, a quarter of the parameters."""
-    inject = Merge(width=128, fusion=Concat(), dropout_rate=0.3)
+    inject = Merge(width=128, fusion=Concat(), input_dropout_rate=0.5)
     return _flickr8k(_decoder(inject, width=128), beam=3)
 
 
 def scenes() -> Experiment:
     """Init-inject on the pictures made here, with a small CNN trained along."""
     data = scenes_data(batch_size=64)
-    decoder = _decoder(InitInject(width=256), width=256, vocab_size=data.tokenizer.vocab_size)
+    decoder = _decoder(InitInject(), width=256, vocab_size=data.tokenizer.vocab_size)
     model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(32, 64, 128)))
     return _experiment(data, model, beam=3, num_steps=4000, learning_rate=1e-3)
 
@@ -115,10 +115,10 @@ def _decoder(inject: nn.Module, *, width: int, vocab_size: int = 2560) -> Recurr
         vocab_size=vocab_size,
         width=width,
         embedding_width=width,
-        cell=GRU,
+        cell=ResetAfterGRU(),
         inject=inject,
-        embedding_dropout_rate=0.3,
-        dropout_rate=0.5,
+        embedding_dropout_rate=0.5,
+        rnn_dropout_rate=0.5,
     )
 
 
