@@ -10,11 +10,15 @@ import numpy as np
 DIM = 0.25  # the brightness that is left where the attention is zero
 
 
+class NotAMap(ValueError):
+    """Weights that cannot be laid over a picture."""
+
+
 def overlay(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`image` uint8 [h w 3] with its brightness scaled by `weights` [n] or [gh gw], smoothly enlarged.
 
     The largest weight of the map leaves the picture as it is, zero leaves a quarter of the brightness. Weights [n]
-    are a row-major grid: a square, or the one with the picture's proportions.
+    are a row-major grid: a square, or the one with the picture's proportions (within a factor of 1.5).
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -72,11 +76,9 @@ def as_grid(weights: np.ndarray, height: int, width: int) -> np.ndarray:
     if weights.ndim == 1:
         weights = weights.reshape(_grid_of(len(weights), height, width))
     if weights.ndim != 2 or not weights.size:
-        raise ValueError(f"the weights are {weights.shape}, expected [n] or [gh gw]")
+        raise NotAMap(f"the weights are {weights.shape}, expected [n] or [gh gw]")
     if not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(
-            "the weights are not all finite and at least 0; expected a softmax's result"
-        )
+        raise NotAMap("the weights are not all finite and at least 0; expected a softmax's result")
     return weights
 
 
@@ -103,8 +105,8 @@ def _grid_of(n: int, height: int, width: int) -> tuple[int, int]:
     pairs = [(rows, n // rows) for rows in range(1, n + 1) if n % rows == 0]
     wanted = np.log(width / height)
     rows, columns = min(pairs, key=lambda pair: abs(np.log(pair[1] / pair[0]) - wanted))
-    if abs(np.log(columns / rows) - wanted) > np.log(2):
-        raise ValueError(
+    if abs(np.log(columns / rows) - wanted) > np.log(1.5):
+        raise NotAMap(
             f"{n} weights are no grid over a picture of {height} x {width}; give [gh gw], without class tokens"
         )
     return rows, columns

@@ -5,9 +5,11 @@ One file that needs nothing else: pictures are small JPEGs within it, attention 
 
 import base64
 import dataclasses
+import functools
 import html
 import io
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vlm_jax.report.attention import DIM, as_grid, enlarged, printable, read_image
+from vlm_jax.report.attention import DIM, NotAMap, as_grid, enlarged, printable, read_image
 from vlm_jax.report.gallery_style import STYLE
 
 MAX_SIDE = 416  # of a picture in the page, in pixels
@@ -46,11 +48,14 @@ class Gallery:
     """A report for `Evaluation(reports=(Gallery(source=...),))`: writes workdir/gallery_<evaluation>.html.
 
     source: where the pictures are, by id; one that wraps another (cached features) is unwrapped.
-    The examples' keys: `id`, `prediction`, and where there are any `scores`, `words` and `attention`; pictures are
-    ranked by `rank_by`, else by the first score, else by `log_prob`.
+    metrics: give each picture its own scores. The corpus decides where a metric says so (CIDEr's word weights);
+    otherwise it is the metric's first number of this caption alone.
+    rank_by: the score that best and worst go by; by default the first there is, of `scores` in an example, of
+    `metrics`, or else its `log_prob`. Examples with `words` and `attention` show their maps.
     """
 
     source: Any
+    metrics: tuple[Any, ...] = ()
     reference: str = "captions"
     rank_by: str | None = None
     per_section: int = 12
@@ -67,32 +72,48 @@ class Gallery:
         while hasattr(source, "source"):
             source = source.source
         references = source.references
-        wanted = {example["id"] for example in examples}
-        index = {key: place for place, key in enumerate(references) if key in wanted}
+        place = {key: index for index, key in enumerate(references)}
+        columns = [_each(metric, examples, references) for metric in self.metrics]
         items = []
-        for example in examples:
-            key = example["id"]
+        for row, example in enumerate(examples):
             scores = dict(example.get("scores", {}))
-            if not scores and "log_prob" in example:
-                scores = {"log_prob": example["log_prob"]}
-            texts = references.get(key, {})
+            scores.update({score: values[row] for score, values in columns})
+            if "log_prob" in example:
+                scores["log_prob"] = example["log_prob"]
+            texts = references[example["id"]]
             items.append(
                 Item(
-                    image=_Picture(source, index[key]),
+                    image=_Picture(source, place[example["id"]]),
                     caption=example["prediction"],
                     references=texts.get(self.reference, ()),
                     scores=scores,
-                    name=(*texts.get("image_name", ()), str(key))[0],
+                    name=(*texts.get("image_name", ()), f"id {example['id']}")[0],
                     words=example.get("words", ()),
                     attention=example.get("attention"),
                 )
             )
         path = Path(workdir) / f"gallery_{name}.html"
         title = f"{Path(workdir).name}: {name} after {step} steps"
-        write_gallery(
-            path, items, title, numbers, rank_by=self.rank_by, per_section=self.per_section
-        )
+        rank_by = self.rank_by if items else None
+        write_gallery(path, items, title, numbers, rank_by=rank_by, per_section=self.per_section)
         return path
+
+
+def _each(
+    metric: Any, examples: Sequence[Mapping[str, Any]], references: Mapping[Any, Any]
+) -> tuple[str, list[float]]:
+    """The name of a metric's first number, and that number for each example."""
+    stats = [
+        metric.stats(example["prediction"], references[example["id"]][metric.reference])
+        for example in examples
+    ]
+    if not stats:
+        return "", []
+    whole = functools.reduce(operator.add, stats)
+    name = next(iter(metric.result(whole)))
+    if hasattr(metric, "scores"):
+        return name, metric.scores(whole)
+    return name, [metric.result(one)[name] for one in stats]
 
 
 def write_gallery(
@@ -243,8 +264,11 @@ def _card(item: Item, rank_by: str | None) -> str:
     maps = ""
     if image is not None and item.attention is not None and len(item.words):
         # The photograph stands once more in a variable, and every map of the card is drawn over that.
-        strip = "".join(_maps(item, image.shape[0], image.shape[1]))
-        maps = f'<div class="maps" style="--shape: {shape}; --photo: url({uri})">{strip}</div>'
+        try:
+            strip = "".join(_maps(item, image.shape[0], image.shape[1]))
+            maps = f'<div class="maps" style="--shape: {shape}; --photo: url({uri})">{strip}</div>'
+        except NotAMap as error:  # a page must not end a run; it says what is missing
+            maps = f'<p class="note">No maps: {_escaped(str(error))}</p>'
     return (
         f'<article><div class="top">{photo}<div class="text">{caption}<ul>{references}</ul>'
         f'<div class="scores">{scores}{name}</div></div></div>{maps}</article>'

@@ -76,6 +76,7 @@ li::before { content: "–"; display: inline-block; width: 13px; text-indent: 0;
   .map:hover { z-index: 2; }
   .map:hover i { transform: scale(2.3); box-shadow: 0 6px 26px rgb(0 0 0 / 0.35); border-radius: 3px; }
 }
+p.note { margin: 0; padding: 10px 16px; border-top: 1px solid var(--line); color: var(--soft); font-size: 13px; }
 footer { color: var(--soft); font-size: 13px; padding-top: 30px; padding-bottom: 40px; }
 @media print { article { break-inside: avoid; } }
 @media (prefers-reduced-motion: reduce) { .map i { transition: none; } }

@@ -1,0 +1,264 @@
+"""The table of measured runs: experiments/results/*.json beside the numbers of the papers.
+
+Each run is one file, `<experiment>.<function>.<dataset>.s<seed>.json` (`<dataset>-<split>` where the split is not
+test). The papers' numbers stand in the experiment files and are read there without running them:
+
+    CITATION = "Tanti et al. 2018"
+    PAPER = {"merge": {"cider": 46.9, "parameters": 1.60e6}}    a function, or "function.dataset"
+"""
+
+import ast
+import collections
+import dataclasses
+import json
+import math
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+NAMES = {  # what a metric is called in the table, in the order in which it is shown
+    "facts_right": "facts right",
+    "cider": "CIDEr",
+    "cider_d": "CIDEr-D",
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "accuracy": "accuracy",
+    "uas": "UAS",
+    "las": "LAS",
+    "image_to_text_r1": "image to text R@1",
+    "text_to_image_r1": "text to image R@1",
+    "cider_gain": "CIDEr gain",
+    "prompt_satisfied": "prompt satisfied",
+    "perplexity": "perplexity",
+    "loss": "loss",
+}
+_WITHOUT_PAPER = 3  # metrics shown of a run that no paper has numbers for
+_TYPES = {
+    "experiment": str,
+    "function": str,
+    "dataset": str,
+    "split": str,
+    "seed": int,
+    "commit": str | None,
+    "command": str,
+    "device": str,
+    "hours": int | float | None,
+    "parameters": int,
+    "metrics": dict,
+}
+_OPTIONAL = {"recorded": str}
+
+
+class MalformedResult(ValueError):
+    """A result or experiment file that cannot be part of the table; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paper:
+    """What an experiment file says of its paper."""
+
+    experiment: str
+    citation: str
+    numbers: Mapping[str, Mapping[str, float]]  # function, or function.dataset -> metric -> number
+
+
+def results_table(folder: str | os.PathLike, experiments: str | os.PathLike | None = None) -> str:
+    """The markdown table of the results in `folder`; the experiment files lie above it, if not said otherwise.
+
+    Ours is the mean +- the standard deviation (n - 1) over seeds. What a paper reports and nobody has measured
+    here is "not run".
+    """
+    folder = Path(folder)
+    papers = read_papers(experiments if experiments is not None else folder.parent)
+    runs = collections.defaultdict(list)
+    for result in read_results(folder):
+        key = tuple(result[name] for name in ("experiment", "function", "dataset", "split"))
+        runs[key].append(result)
+    lines = [
+        "| paper | experiment | data | metric | paper's | ours | seeds | parameters | hours |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for key in sorted(runs):
+        lines += _rows(*key, runs[key], papers.get(key[0]))
+    for paper in papers.values():
+        done = {(function, dataset) for e, function, dataset, _ in runs if e == paper.experiment}
+        for entry, numbers in paper.numbers.items():
+            function, _, dataset = entry.partition(".")
+            if not any(f == function and dataset in ("", d) for f, d in done):
+                lines += _not_run(paper, function, dataset, numbers)
+    return "\n".join(lines) + "\n"
+
+
+def read_results(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Every result of the folder, checked. Raises MalformedResult, naming the file and what is wrong with it."""
+    return [_read_result(path) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def read_papers(folder: str | os.PathLike) -> dict[str, Paper]:
+    """PAPER and CITATION of every experiment file in the folder that has a PAPER, by the file's name."""
+    papers = {}
+    for path in sorted(Path(folder).glob("*.py")):
+        constants = _constants(path, ("PAPER", "CITATION"))
+        if "PAPER" not in constants:
+            continue
+        numbers, citation = constants["PAPER"], constants.get("CITATION")
+        if not isinstance(citation, str):
+            raise MalformedResult(f"{path}: has a PAPER but no CITATION = 'Author et al. year'")
+        if not (isinstance(numbers, dict) and all(map(_is_numbers, numbers.values()))):
+            raise MalformedResult(
+                f"{path}: PAPER is not {{function: {{metric: number}}}}: {numbers!r}"
+            )
+        papers[path.stem] = Paper(experiment=path.stem, citation=citation, numbers=numbers)
+    return papers
+
+
+def with_table(text: str, table: str, name: str = "README.md") -> str:
+    """`text` with what stands between the two markers replaced by the table."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise MalformedResult(f"{name}: expected one {BEGIN} and, after it, one {END}")
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table}{END}{rest.partition(END)[2]}"
+
+
+# ---- rows
+
+
+def _rows(
+    experiment: str,
+    function: str,
+    dataset: str,
+    split: str,
+    results: Sequence[Mapping[str, Any]],
+    paper: Paper | None,
+) -> Iterable[str]:
+    numbers = paper.numbers if paper and split == "test" else {}  # papers report on test
+    theirs = numbers.get(f"{function}.{dataset}", numbers.get(function))
+    measured = {name for result in results for name in result["metrics"]}
+    if theirs:
+        names = [name for name in theirs if name != "parameters"]
+    else:
+        known = [name for name in NAMES if name in measured and name not in ("cider_d", "loss")]
+        names = (known or sorted(measured))[:_WITHOUT_PAPER]
+    parameters = _span(_short(result["parameters"]) for result in results)
+    if theirs and "parameters" in theirs:
+        parameters += f" ({_short(theirs['parameters'])})"
+    hours = [result["hours"] for result in results if result["hours"] is not None]
+    for row, name in enumerate(names):
+        values = [result["metrics"][name] for result in results if name in result["metrics"]]
+        first = row == 0
+        yield _line(
+            paper.citation if first and theirs else "",
+            f"`{experiment}.{function}`" if first else "",
+            f"{dataset} {split}" if first else "",
+            NAMES.get(name, name),
+            _decimals(name, theirs[name]) if theirs else "-",
+            mean_and_deviation(name, values),
+            str(len(values)) if values else "",
+            parameters if first else "",
+            f"{statistics.fmean(hours):.2f}" if first and hours else "",
+        )
+
+
+def _not_run(
+    paper: Paper, function: str, dataset: str, numbers: Mapping[str, float]
+) -> Iterable[str]:
+    names = [name for name in numbers if name != "parameters"]
+    for row, name in enumerate(names):
+        about = (
+            (paper.citation, f"`{paper.experiment}.{function}`", dataset) if row == 0 else ("",) * 3
+        )
+        theirs = _decimals(name, numbers[name])
+        yield _line(*about, NAMES.get(name, name), theirs, "not run", "", "", "")
+
+
+def mean_and_deviation(name: str, values: Sequence[float]) -> str:
+    """`47.2 ± 0.8` of several values, `47.2` of one, `not run` of none."""
+    if not values:
+        return "not run"
+    mean = _decimals(name, statistics.fmean(values))
+    return f"{mean} ± {_decimals(name, statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def _decimals(name: str, value: float) -> str:
+    return f"{value:.2f}" if name in ("perplexity", "loss") else f"{value:.1f}"
+
+
+def _short(count: float) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:.0f}"
+
+
+def _span(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
+
+
+# ---- files
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MalformedResult(f"{path}: not JSON ({error})") from None
+    if not isinstance(result, dict):
+        raise MalformedResult(f"{path}: expected an object, found {type(result).__name__}")
+    missing = sorted(_TYPES.keys() - result.keys())
+    unknown = sorted(result.keys() - _TYPES.keys() - _OPTIONAL.keys())
+    if missing or unknown:
+        raise MalformedResult(
+            f"{path}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}"
+        )
+    for key, kind in {**_TYPES, **_OPTIONAL}.items():
+        value = result.get(key, "")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise MalformedResult(f"{path}: {key!r} is {value!r}, expected {kind}")
+    if not result["metrics"] or not _is_numbers(result["metrics"]):
+        raise MalformedResult(
+            f"{path}: metrics are {result['metrics']!r}, expected finite numbers by name"
+        )
+    split = "" if result["split"] == "test" else f"-{result['split']}"
+    expected = "{experiment}.{function}.{dataset}{0}.s{seed}.json".format(split, **result)
+    if path.name != expected:
+        raise MalformedResult(f"{path}: its content says that it is {expected}")
+    return result
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and math.isfinite(number)
+        for name, number in value.items()
+    )
+
+
+def _constants(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The literal values of the module-level constants, without importing the module."""
+    found = {}
+    for statement in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else ()
+        if isinstance(statement, ast.AnnAssign):
+            targets = (statement.target,)
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in names and statement.value is not None:
+                try:
+                    found[target.id] = ast.literal_eval(statement.value)
+                except ValueError:
+                    raise MalformedResult(
+                        f"{path}, line {statement.lineno}: {target.id} must be written out as a literal"
+                    ) from None
+    return found
