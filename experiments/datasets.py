@@ -6,8 +6,6 @@ Each function is called by an experiment file, so that one line there says which
 import dataclasses
 from typing import Any
 
-from vlm_jax.report.gallery import Gallery
-
 from vlm_jax.data import image_transforms as images
 from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.pipeline import Pipeline
@@ -15,6 +13,7 @@ from vlm_jax.data.sampling import EachCaption
 from vlm_jax.data.source import Source, Tfds
 from vlm_jax.data.text_transforms import FirstCaption, Tokenize
 from vlm_jax.pretrained import mobilenet as mobilenet_weights
+from vlm_jax.report.gallery import Gallery
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded

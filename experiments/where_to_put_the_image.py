@@ -18,7 +18,6 @@ import sys
 from typing import Any
 
 import flax.linen as nn
-from vlm_jax.metrics.captioning import CaptionMetrics
 
 from experiments.datasets import CaptionData, flickr8k
 from experiments.datasets import scenes as scenes_data
@@ -27,6 +26,7 @@ from vlm_jax.fusion.concat import Concat
 from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
 from vlm_jax.layers.recurrent import ResetAfterGRU
 from vlm_jax.main import main
+from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.captioning import Captioning

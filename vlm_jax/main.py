@@ -70,7 +70,7 @@ def _train(build, home, options, pictures, changes, argv) -> int:
         (workdir / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
     try:
         loop.train(experiment, workdir, logs.Console())
-    except (NonFiniteError, CheckpointError, Locked, ValueError) as error:
+    except (NonFiniteError, CheckpointError, Locked, ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
     return 0
 
