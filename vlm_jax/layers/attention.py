@@ -1,0 +1,178 @@
+"""Attention with several heads, its cache, and the masks.
+
+A mask is Bool, True where a query may look, of any shape that broadcasts to [b q n].
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+
+@flax.struct.dataclass
+class KeyValueCache:
+    """Keys and values of the positions read so far, with room for more."""
+
+    keys: Array  # Float[b n i d]
+    values: Array  # Float[b n i d]
+    position: Array  # Int[b], how many positions are taken
+
+
+class MultiHeadAttention(nn.Module, kw_only=True):
+    """Scaled dot products in `num_heads` heads (Vaswani et al. 2017, eq. 1): [b q d] -> [b q width].
+
+    With `num_kv_heads` groups of heads share keys and values (Ainslie et al. 2023). A query that may look
+    nowhere gets zeros. Dropout falls on the weights. Sows "attention" [b i q n] in "intermediates".
+    """
+
+    num_heads: int
+    width: int
+    dropout_rate: float = 0.0
+    num_kv_heads: int | None = None
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        heads, kv_heads = self.num_heads, self.num_kv_heads or self.num_heads
+        if self.width % heads or heads % kv_heads:
+            raise ValueError(
+                f"MultiHeadAttention was given width={self.width}, num_heads={heads}, num_kv_heads={kv_heads}; "
+                "expected num_heads to divide width, and num_kv_heads to divide num_heads"
+            )
+        head_width = self.width // heads
+
+        def project(number, name):
+            return nn.DenseGeneral(
+                (number, head_width), use_bias=self.use_bias, dtype=self.dtype, name=name
+            )
+
+        self.query = project(heads, "query")
+        self.key = project(kv_heads, "key")
+        self.value = project(kv_heads, "value")
+        self.output = nn.DenseGeneral(
+            self.width, axis=(-2, -1), use_bias=self.use_bias, dtype=self.dtype
+        )
+        self.dropout = nn.Dropout(self.dropout_rate)
+
+    def __call__(
+        self,
+        queries: Float[Array, "b q d"],
+        memory: Float[Array, "b n e"],
+        mask: Bool[Array, "..."] | None = None,
+        *,
+        train: bool,
+    ) -> Float[Array, "b q w"]:
+        return self.attend(queries, *self.keys_values(memory), mask, train=train)
+
+    def keys_values(
+        self, memory: Float[Array, "b n e"]
+    ) -> tuple[Float[Array, "b n i d"], Float[Array, "b n i d"]]:
+        """What `attend` needs of a memory; computed once where the memory stays the same."""
+        return self.key(memory), self.value(memory)
+
+    def attend(
+        self,
+        queries: Float[Array, "b q d"],
+        keys: Float[Array, "b n i d"],
+        values: Float[Array, "b n i d"],
+        mask: Bool[Array, "..."] | None,
+        *,
+        train: bool,
+    ) -> Float[Array, "b q w"]:
+        query = self.query(queries)
+        b, q, heads, d = query.shape
+        groups = keys.shape[2]
+        query = query.reshape(b, q, groups, heads // groups, d) / jnp.sqrt(d).astype(query.dtype)
+        scores = jnp.einsum("bqgrd,bngd->bgrqn", query, keys)
+        scores = scores.astype(jnp.float32)
+        if mask is None:
+            weights = nn.softmax(scores)
+        else:
+            mask = jnp.broadcast_to(mask, (b, q, keys.shape[1]))
+            weights = masked_softmax(scores, mask[:, None, None])
+        self.sow("intermediates", "attention", weights.reshape(b, heads, q, -1))
+        weights = self.dropout(weights.astype(values.dtype), deterministic=not train)
+        x = jnp.einsum("bgrqn,bngd->bqgrd", weights, values)
+        x = self.output(x.reshape(b, q, heads, d))
+        # Without this a query that looks nowhere would get the output layer's bias.
+        return x if mask is None else jnp.where(mask.any(-1)[..., None], x, 0)
+
+    def initial_cache(self, batch_size: int, max_length: int) -> KeyValueCache:
+        shape = (
+            batch_size,
+            max_length,
+            self.num_kv_heads or self.num_heads,
+            self.width // self.num_heads,
+        )
+        zeros = jnp.zeros(shape, self.dtype)
+        return KeyValueCache(keys=zeros, values=zeros, position=jnp.zeros(batch_size, jnp.int32))
+
+    def extend(
+        self,
+        x: Float[Array, "b q d"],
+        cache: KeyValueCache,
+        mask: Bool[Array, "..."],
+        *,
+        train: bool = False,
+    ) -> tuple[Float[Array, "b q w"], KeyValueCache]:
+        """Self-attention of q more positions, over themselves and those read before.
+
+        The mask is over the whole cache: [b q capacity]. A row that has no room for the q positions
+        gives NaN.
+        """
+        q, capacity = x.shape[1], cache.keys.shape[1]
+        keys, values = self.keys_values(x)
+        rows = jnp.arange(x.shape[0])[:, None]
+        places = cache.position[:, None] + jnp.arange(q)[None]  # [b q]
+        # JAX drops what is written outside an array without a word; the NaN below speaks up.
+        new = KeyValueCache(
+            keys=cache.keys.at[rows, places].set(keys.astype(cache.keys.dtype), mode="drop"),
+            values=cache.values.at[rows, places].set(
+                values.astype(cache.values.dtype), mode="drop"
+            ),
+            position=cache.position + q,
+        )
+        x = self.attend(x, new.keys, new.values, mask, train=train)
+        return jnp.where((places < capacity)[..., None], x, jnp.nan), new
+
+
+def masked_softmax(
+    scores: Float[Array, "*b n"], mask: Bool[Array, "*#b n"]
+) -> Float[Array, "*b n"]:
+    """Softmax over the last axis among the True; zeros elsewhere, exactly, and where none is True."""
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    largest = lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    powers = jnp.where(mask, jnp.exp(scores - largest), 0)
+    total = powers.sum(axis=-1, keepdims=True)
+    return powers / jnp.where(total == 0, 1, total)
+
+
+def causal_mask(length: int) -> Bool[Array, "1 l l"]:
+    """Each position sees itself and those before it."""
+    return jnp.tril(jnp.ones((1, length, length), bool))
+
+
+def prefix_mask(prefix_length: int, length: int) -> Bool[Array, "1 n n"]:
+    """The prefix sees all of itself and nothing of the text; the text sees the prefix and what came before.
+
+    prefix 2, text 2 -> [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    """
+    mask = causal_mask(prefix_length + length)
+    return mask.at[:, :, :prefix_length].set(True)
+
+
+def padding_mask(kept: Bool[Array, "b n"]) -> Bool[Array, "b 1 n"]:
+    """Nobody sees padding."""
+    return kept[:, None, :]
+
+
+def positions(kept: Bool[Array, "b l"]) -> Int[Array, "b l"]:
+    """The number of real positions before each, so that padding on the left moves nothing.
+
+    [[0, 1, 1], [1, 1, 0]] -> [[0, 0, 1], [0, 1, 2]]
+    """
+    kept = kept.astype(jnp.int32)
+    return jnp.cumsum(kept, axis=1) - kept
