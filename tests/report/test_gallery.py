@@ -147,8 +147,13 @@ def test_each_word_has_a_map_that_is_clear_where_the_weight_is(tmp_path):
 
 
 def test_weights_that_are_no_map_leave_a_note_and_the_page(tmp_path):
-    item = Item(image=IMAGE, caption="a", words=["a"], attention=np.ones((1, 50)))
-    assert "No maps: 50 weights are no grid" in page(tmp_path, [item]).text
+    item = Item(image=IMAGE, caption="a", words=["a"], attention=np.ones((1, 53)))
+    assert "No maps: 53 weights are no grid" in page(tmp_path, [item]).text
+
+
+def test_attention_over_a_single_pooled_position_is_no_map(tmp_path):
+    item = Item(image=IMAGE, caption="a", words=["a"], attention=np.ones((1, 1)))
+    assert not [style for style in page(tmp_path, [item]).styles if "--map" in style]
 
 
 def test_a_hundred_pictures_with_maps_stay_small(tmp_path):

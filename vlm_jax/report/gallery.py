@@ -135,7 +135,7 @@ def write_gallery(
         rank_by = named[0] if named else None
     elif items and rank_by not in named:
         raise ValueError(f"rank_by is {rank_by!r}, but the items have {sorted(set(named))}")
-    with_maps = any(item.attention is not None for item in items)
+    with_maps = any(_has_maps(item) for item in items)
     sections = _sections(items, rank_by, per_section, seed)
     body = [_section(*section, rank_by, with_maps) for section in sections]
     page = _PAGE.format(
@@ -262,7 +262,7 @@ def _card(item: Item, rank_by: str | None) -> str:
         css = "photo tiny" if tiny else "photo"
         photo = f'<img class="{css}" src="{uri}" alt="{_escaped(item.name)}">'
     maps = ""
-    if image is not None and item.attention is not None and len(item.words):
+    if image is not None and _has_maps(item):
         # The photograph stands once more in a variable, and every map of the card is drawn over that.
         try:
             strip = "".join(_maps(item, image.shape[0], image.shape[1]))
@@ -273,6 +273,11 @@ def _card(item: Item, rank_by: str | None) -> str:
         f'<article><div class="top">{photo}<div class="text">{caption}<ul>{references}</ul>'
         f'<div class="scores">{scores}{name}</div></div></div>{maps}</article>'
     )
+
+
+def _has_maps(item: Item) -> bool:
+    """Whether there are words and more than one position to look at."""
+    return len(item.words) > 0 and item.attention is not None and np.size(item.attention[0]) > 1
 
 
 def _maps(item: Item, height: int, width: int) -> Iterable[str]:
