@@ -217,14 +217,7 @@ def _read(file: Path) -> tuple[np.ndarray, list[int]] | None:
 
 def _encode(encoded: Encoded, variables: Any, partial: Path | None) -> tuple[np.ndarray, list[int]]:
     """Features [kept n d] of all good pictures, and their indices; written to the map `partial` where given."""
-    import jax
-
-    @jax.jit
-    def encode(variables, image):
-        found = encoded.encoder.apply(variables, image, train=False)
-        return found.values, found.mask.all()
-
-    pipeline = _pipeline(encoded)
+    encode, pipeline = _jitted(encoded.encoder), _pipeline(encoded)
     size, features, kept, done = len(encoded.source), None, [], 0
     progress = _Progress(size)
     for position, batch in pipeline.batches():
@@ -249,6 +242,18 @@ def _encode(encoded: Encoded, variables: Any, partial: Path | None) -> tuple[np.
     if features is None:
         return np.zeros((0, 1, 1), encoded.dtype), []
     return _shortened(features, done, partial), kept
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted(encoder: Any) -> Callable:
+    import jax
+
+    @jax.jit
+    def encode(variables, image):
+        found = encoder.apply(variables, image, train=False)
+        return found.values, found.mask.all()
+
+    return encode
 
 
 def _pipeline(encoded: Encoded) -> Pipeline:
@@ -301,9 +306,9 @@ def _encoder_variables(encoded: Encoded) -> Any:
     return _variables(encoded.encoder, encoded.init_params, batch["image"].shape)
 
 
-@functools.lru_cache(maxsize=2)  # the sources of one experiment share one encoder
+@functools.lru_cache(maxsize=4)  # the sources of one experiment share one encoder
 def _variables(encoder: Any, init_params: Callable | None, shape: tuple[int, ...]) -> Any:
-    """The encoder's variables. Only shapes are computed where `init_params` fills every one of them."""
+    """The encoder's variables. Where the weights come from a file, nothing is initialised: that saves a compilation."""
     import jax
 
     def init():
@@ -311,9 +316,12 @@ def _variables(encoder: Any, init_params: Callable | None, shape: tuple[int, ...
 
     if init_params is None:
         return jax.jit(init)()
-    variables = init_params(jax.eval_shape(init))
+    try:
+        variables = init_params(jax.eval_shape(init))
+    except TypeError:  # it computes with the values
+        return init_params(jax.jit(init)())
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(variables)):
-        variables = init_params(jax.jit(init)())
+        return init_params(jax.jit(init)())  # it leaves some as they were
     return variables
 
 
