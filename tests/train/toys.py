@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +14,12 @@ from vlm_jax.metrics.base import Mean, Stats
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.optimizers import AdamW, WarmupCosine
+
+HOOKS: dict[str, Callable] = {}  # what a test wants to happen at 'loss', 'score' or 'batch'
+
+
+def hook(name, *arguments):
+    HOOKS.get(name, lambda *_: None)(*arguments)
 
 
 class Model(nn.Module):
@@ -50,6 +57,7 @@ class Task:
     """Cross-entropy per real token, each row times batch['weight'], by which a test poisons it."""
 
     def loss(self, model, variables, batch, *, rngs, train):
+        hook("loss", train)
         mutable = [name for name in variables if name != "params"] if train else []
         logits, updated = model.apply(variables, batch, train=train, rngs=rngs, mutable=mutable)
         logp = jax.nn.log_softmax(logits)
@@ -62,6 +70,7 @@ class Task:
         return model.apply(variables, batch, train=False).argmax(-1)
 
     def score(self, predictions, batch, references):
+        hook("score")
         valid = np.asarray(batch["valid"])
         right = (predictions == np.asarray(batch["target"]))[valid]
         ids = tuple(np.asarray(batch["id"])[valid].tolist())
@@ -130,6 +139,7 @@ class Pipeline:
                 ids = np.arange(start, start + b)
                 valid = ids < size
                 ids = np.where(valid, ids, 0)
+            hook("batch", position, self.train)
             if self.pause_seconds:
                 time.sleep(self.pause_seconds)
             if self.trace and self.train:
