@@ -27,6 +27,8 @@ def write_curves(metrics_path: str | os.PathLike, png_path: str | os.PathLike) -
     names = [name for name in FIRST if name in curves]
     names += sorted(name for name in curves if name not in FIRST)
     series = sorted({one for panel in curves.values() for one in panel}, key=_train_first)
+    found = [steps[-1] for panel in curves.values() for steps, _ in panel.values()]
+    last = max([1, *found])
     columns = min(3, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure = Figure(figsize=(4.6 * columns, 3.1 * rows), dpi=110, layout="constrained")
@@ -36,7 +38,13 @@ def write_curves(metrics_path: str | os.PathLike, png_path: str | os.PathLike) -
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.set_title(name, fontsize=11, loc="left", parse_math=False)
         for one, (steps, values) in curves[name].items():
-            _draw(axes, steps, values, f"C{series.index(one) % 10}", one)
+            smooth = (
+                len(steps) > _SMOOTHED and name != "learning_rate"
+            )  # which is known, not measured
+            _draw(axes, steps, values, f"C{series.index(one) % 10}", one, smooth)
+        if name == "perplexity":
+            axes.set_yscale("log")
+        axes.set_xlim(-0.02 * last, 1.02 * last)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.grid(color="#e2dfd8", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -88,10 +96,12 @@ def read_curves(path: str | os.PathLike) -> tuple[Curves, int]:
     return curves, unreadable
 
 
-def _draw(axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+def _draw(
+    axes: Any, steps: np.ndarray, values: np.ndarray, colour: str, label: str, smooth: bool
+) -> None:
     values = np.where(np.isfinite(values), values, np.nan)
     marker = "o" if len(steps) <= 30 else ""
-    if len(steps) > _SMOOTHED:
+    if smooth:
         axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
         values = _running_mean(values, len(values) // 30)
     axes.plot(steps, values, color=colour, linewidth=1.5, marker=marker, markersize=3, label=label)
