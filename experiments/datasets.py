@@ -28,6 +28,7 @@ class CaptionData:
     """
 
     tokenizer: Any
+    max_length: int  # of a target, with BOS and EOS
     train: Pipeline
     pictures: dict[str, Pipeline]
     pairs: dict[str, Pipeline]
@@ -112,6 +113,7 @@ def _captions(
     held_out = {split: source for split, source in sources.items() if split != "train"}
     return CaptionData(
         tokenizer=tokenizer,
+        max_length=max_length,
         train=pipeline(EachCaption(sources["train"]), *before, tokenize, train=True),
         pictures={
             split: pipeline(source, *before, FirstCaption(), tokenize)

@@ -15,24 +15,17 @@ Departures from the paper:
 """
 
 import sys
-from typing import Any
 
 import flax.linen as nn
 
-from experiments.datasets import CaptionData, flickr8k
-from experiments.datasets import scenes as scenes_data
-from vlm_jax.decoding.beam_search import BeamSearch
+from experiments import captioners, datasets
+from experiments.captioners import NUM_PAIRS, captioner
 from vlm_jax.fusion.concat import Concat
 from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
 from vlm_jax.layers.recurrent import ResetAfterGRU
 from vlm_jax.main import main
-from vlm_jax.metrics.captioning import CaptionMetrics
-from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.models.generator import Generator
-from vlm_jax.tasks.captioning import Captioning
-from vlm_jax.train.experiment import Best, Experiment
-from vlm_jax.train.optimizers import Adam, Cosine
-from vlm_jax.types import BOS, PAD, UNK
+from vlm_jax.train.experiment import Experiment
 from vlm_jax.vision.precomputed import Precomputed
 from vlm_jax.vision.small_cnn import SmallCnn
 
@@ -51,7 +44,6 @@ PAPER = {
     },
 }
 
-NUM_PAIRS = 30_000  # training captions of Flickr8k
 EPOCHS = 8
 
 
@@ -79,35 +71,26 @@ def merge() -> Experiment:
 
 def scenes() -> Experiment:
     """Init-inject on the pictures made here, with a small CNN trained along."""
-    data = scenes_data(batch_size=64)
+    data = datasets.scenes(batch_size=64)
     decoder = _decoder(InitInject(), width=256, vocab_size=data.tokenizer.vocab_size)
     model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(32, 64, 128)))
-    return _experiment(data, model, beam=3, num_steps=4000, learning_rate=1e-3)
+    return captioner(data, model, beam=3, num_steps=4000)
 
 
 def smoke() -> Experiment:
-    """Two steps of everything, in seconds."""
-    data = scenes_data(batch_size=4, config="tiny")
+    """Two steps of merge, tiny."""
+    data = datasets.scenes(batch_size=4, config="tiny")
     inject = Merge(width=8, fusion=Concat())
     decoder = _decoder(inject, width=8, vocab_size=data.tokenizer.vocab_size)
     model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(4, 4, 4)))
-    return _experiment(data, model, beam=2, num_steps=2, learning_rate=1e-3)
-
-
-# ---- what they share
+    return captioners.smoke(captioner(data, model, beam=2, num_steps=2))
 
 
 def _flickr8k(decoder: RecurrentDecoder, *, beam: int) -> Experiment:
-    data = flickr8k(batch_size=128, pool=True)
+    data = datasets.flickr8k(batch_size=128, pool=True)
     model = Generator(decoder=decoder, image_encoder=Precomputed())
     num_steps = EPOCHS * NUM_PAIRS // 128
-    return _experiment(
-        data,
-        model,
-        beam=beam,
-        num_steps=num_steps,
-        learning_rate=Cosine(peak=2e-3, num_steps=num_steps),
-    )
+    return captioner(data, model, beam=beam, num_steps=num_steps, peak=2e-3)
 
 
 def _decoder(inject: nn.Module, *, width: int, vocab_size: int = 2560) -> RecurrentDecoder:
@@ -119,28 +102,6 @@ def _decoder(inject: nn.Module, *, width: int, vocab_size: int = 2560) -> Recurr
         inject=inject,
         embedding_dropout_rate=0.5,
         rnn_dropout_rate=0.5,
-    )
-
-
-def _experiment(
-    data: CaptionData, model: Generator, *, beam: int, num_steps: int, learning_rate: Any
-) -> Experiment:
-    metrics = (CaptionMetrics(),)
-    if "test_unseen" in data.pictures:
-        metrics += (SceneFacts(),)
-    return Experiment(
-        model=model,
-        task=Captioning(
-            tokenizer=data.tokenizer,
-            decoding=BeamSearch(max_length=22, width=beam, min_length=5, banned=(PAD, BOS, UNK)),
-            metrics=metrics,
-        ),
-        train_data=data.train,
-        num_steps=num_steps,
-        optimizer=Adam(learning_rate=learning_rate, clip_norm=5.0),
-        evaluations=data.evaluations(every=max(1, num_steps // 8)),
-        best=Best(metric="validation/cider"),
-        checkpoint_every=max(1, num_steps // 8),
     )
 
 
