@@ -166,7 +166,7 @@ class RecurrentLayer(nn.Module, kw_only=True):
             state = self.initial_state(x.shape[0])
         inputs = jnp.swapaxes(x, 0, 1) @ kernel + bias[None, None]  # [l b gates*width]
         mask = None if mask is None else jnp.swapaxes(mask, 0, 1)
-        outputs, state = unroll(cell, reverse, inputs, kernels, state, mask)
+        outputs, state = unroll(_CellStep(cell), reverse, (inputs, mask), kernels, state)
         return jnp.swapaxes(outputs, 0, 1), state
 
     def initial_state(self, batch_size: int) -> CellState:
@@ -268,66 +268,101 @@ def gatewise(init: Callable, num_gates: int) -> Callable:
     return draw
 
 
+class Step(Protocol):
+    """One step of any network that `unroll` takes: hashable, and pure.
+
+    Every product of a step's vectors with a weight matrix must be asked of `dot`, each kernel once a step.
+    `context` has gradients, `fixed` (masks) has none; both are the same at all times.
+    """
+
+    def __call__(self, x: Any, state: Any, dot: Dot, context: Any, fixed: Any) -> tuple[Any, Any]:
+        """The next state, and what to keep of this step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _CellStep:
+    cell: Cell
+
+    def __call__(self, x, state, dot, context, fixed):
+        inputs, keep = x
+        state = hold(self.cell(inputs, state, dot), state, keep)
+        return state, state[0]
+
+
+def hold(after: CellState, before: CellState, keep: Bool[Array, "b"] | None) -> CellState:
+    """The state after where `keep` is True, the state before elsewhere."""
+    if keep is None:
+        return after
+    return tuple(jnp.where(keep[:, None], new, old) for new, old in zip(after, before))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def unroll(
-    cell: Cell,
+    step: Step,
     reverse: bool,
-    inputs: Float[Array, "l b gd"],
-    kernels: tuple[Array, ...],
-    state: CellState,
-    mask: Bool[Array, "l b"] | None,
-) -> tuple[Float[Array, "l b d"], CellState]:
-    """The outputs h of a cell at all times, and its last state. Time comes first here."""
-    return _unroll_forward(cell, reverse, inputs, kernels, state, mask)[0]
+    xs: Any,
+    kernels: tuple[Float[Array, "d e"], ...],
+    state: Any,
+    context: Any = (),
+    fixed: Any = (),
+) -> tuple[Any, Any]:
+    """What each step keeps, [l ...], and the last state. Every leaf of `xs` has time first.
+
+    As lax.scan, but the gradient of each kernel is one product over all times after the loop. There is no
+    forward-mode derivative.
+    """
+    return _unroll_forward(step, reverse, xs, kernels, state, context, fixed)[0]
 
 
-def _unroll_forward(cell, reverse, inputs, kernels, state, mask):
-    def body(before, at):
-        x, keep = at
-        products = []
+def _unroll_forward(step, reverse, xs, kernels, state, context, fixed):
+    def body(before, x):
+        products = [None] * len(kernels)
 
         def dot(j, v):
-            products.append(v @ kernels[j])
-            return products[-1]
+            products[j] = v @ kernels[j]
+            return products[j]
 
-        after = _hold(cell(x, before, dot), before, keep)
-        return after, (after[0], before, tuple(products))
+        after, kept = step(x, before, dot, context, fixed)
+        return after, (kept, before, tuple(products))
 
-    last, (outputs, before, products) = lax.scan(body, state, (inputs, mask), reverse=reverse)
-    return (outputs, last), (inputs, kernels, mask, before, products)
+    last, (kept, before, products) = lax.scan(body, state, xs, reverse=reverse)
+    return (kept, last), (xs, kernels, context, fixed, before, products)
 
 
-def _unroll_backward(cell, reverse, saved, gradients):
-    inputs, kernels, mask, before, products = saved
-    d_outputs, d_last = gradients
+def _unroll_backward(step, reverse, saved, gradients):
+    xs, kernels, context, fixed, before, products = saved
+    d_kept, d_last = gradients
 
-    def body(d_after, at):
-        x, keep, before, products, d_output = at
+    def body(carry, at):
+        d_after, d_context = carry
+        x, before, products, d_kept = at
 
-        def one_step(x, before, offsets):
-            factors = []
+        def one_step(x, before, context, offsets):
+            factors = [None] * len(kernels)
 
             def dot(j, v):
-                factors.append(v)
+                factors[j] = v
                 return _known_product(v, kernels[j], products[j], offsets[j])
 
-            after = _hold(cell(x, before, dot), before, keep)
-            return after, tuple(factors)
+            return step(x, before, dot, context, fixed), tuple(factors)
 
         zeros = jax.tree.map(jnp.zeros_like, products)
-        _, pull_back, factors = jax.vjp(one_step, x, before, zeros, has_aux=True)
-        d_x, d_before, d_products = pull_back((d_after[0] + d_output, *d_after[1:]))
-        return d_before, (d_x, d_products, factors)
+        _, pull_back, factors = jax.vjp(one_step, x, before, context, zeros, has_aux=True)
+        d_x, d_before, more, d_products = pull_back((d_after, d_kept))
+        d_context = jax.tree.map(lambda total, g: total + g.astype(total.dtype), d_context, more)
+        return (d_before, d_context), (d_x, d_products, factors)
 
-    d_state, (d_inputs, d_products, factors) = lax.scan(
-        body, d_last, (inputs, mask, before, products, d_outputs), reverse=not reverse
+    # Sums over many steps are kept in float32.
+    no_gradient = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), context)
+    (d_state, d_context), (d_xs, d_products, factors) = lax.scan(
+        body, (d_last, no_gradient), (xs, before, products, d_kept), reverse=not reverse
     )
-    # One product over all times and rows for each kernel.
     d_kernels = tuple(
         jnp.einsum("lbi,lbj->ij", factor, d_product)
         for factor, d_product in zip(factors, d_products)
     )
-    return d_inputs, d_kernels, d_state, None
+    d_context = jax.tree.map(lambda g, leaf: g.astype(leaf.dtype), d_context, context)
+    return d_xs, d_kernels, d_state, d_context, None
 
 
 unroll.defvjp(_unroll_forward, _unroll_backward)
@@ -348,9 +383,3 @@ def _known_product_backward(kernel, gradient):
 
 
 _known_product.defvjp(_known_product_forward, _known_product_backward)
-
-
-def _hold(after: CellState, before: CellState, keep: Array | None) -> CellState:
-    if keep is None:
-        return after
-    return tuple(jnp.where(keep[:, None], new, old) for new, old in zip(after, before))
