@@ -135,9 +135,10 @@ class Block(nn.Module, kw_only=True):
             num_heads=self.num_heads,
             width=x.shape[-1],
             dropout_rate=self.dropout_rate,
+            dtype=self.dtype,
             name="attention",
         )(y, y, None, train=train)
-        x = x + nn.Dropout(self.dropout_rate)(y, deterministic=not train).astype(x.dtype)
+        x = x + nn.Dropout(self.dropout_rate)(y, deterministic=not train)
         y = self.norm(x, train=train, dtype=self.dtype, name="mlp_norm")
         y = Mlp(hidden=self.hidden, dropout_rate=self.dropout_rate, dtype=self.dtype, name="mlp")(
             y, train=train
