@@ -26,9 +26,10 @@ Where the official code stops, misplaces captions or reads its neighbours, we do
 """
 
 import functools
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 PUNCTUATION = frozenset(
@@ -93,7 +94,8 @@ def _lex(text: str) -> list[str]:
             at = plain.end()
             continue
         longest, word_end, action = 0, at + 1, _drop
-        for rule in _rules_at(text[at]):
+        run_end = _alphanumeric().match(text, at).end()
+        for rule in _rules_at(text[at], text[run_end] if run_end > at else ""):
             if at < hopeless.get(rule, 0):
                 continue
             match = rule.pattern.match(text, at)
@@ -116,6 +118,7 @@ def _lex(text: str) -> list[str]:
 
 class _Rule(NamedTuple):
     first: re.Pattern  # the characters it may start with
+    after: re.Pattern | None  # if that is a letter or digit: what may follow the run of them
     pattern: re.Pattern  # what it matches; when it has a group, only the group is the word
     action: Callable[[str], str]
     # Where a failed pattern had read to. It must hold that the pattern fails at every place up to
@@ -127,8 +130,18 @@ class _Rule(NamedTuple):
 
 
 @functools.cache
-def _rules_at(character: str) -> tuple[_Rule, ...]:
-    return tuple(rule for rule in _rules() if rule.first.match(character))
+def _rules_at(first: str, after: str) -> tuple[_Rule, ...]:
+    return tuple(
+        rule
+        for rule in _rules()
+        if rule.first.match(first) and not (after and rule.after and not rule.after.match(after))
+    )
+
+
+@functools.cache
+def _alphanumeric() -> re.Pattern:
+    letters, digits = _category("L", _NEWER_LETTERS), _category("Nd", _NEWER_DIGITS)
+    return re.compile(f"[{letters}{_char_class(_ranges(_LETTER_LIKE))}{digits}]*+")
 
 
 # -------------------------------------------------------------------- what a match turns into
@@ -205,6 +218,7 @@ def _char_class(ranges: list[tuple[int, int]]) -> str:
     return "".join(f"\\u{low:04x}-\\u{high:04x}" for low, high in ranges)
 
 
+@functools.cache
 def _category(name: str, newer: str) -> str:
     """The characters of a Unicode category as of 2012, when the Java program's tables were made."""
     points = [p for p in range(0x10000) if unicodedata.category(chr(p)).startswith(name)]
@@ -264,9 +278,14 @@ _EXTENSIONS = """
     png ppt ps py sql tar txt wav x xml zip"""
 
 
-def _any_of(words: str, ignore_case: bool = True) -> str:
-    longest_first = sorted(words.split(), key=len, reverse=True)
-    return f"(?{'i' if ignore_case else ''}:{'|'.join(longest_first)})"
+def _any_of(words: str) -> str:
+    return f"(?:{'|'.join(sorted(words.split(), key=len, reverse=True))})"
+
+
+def _by_initial(words: str) -> Iterator[tuple[str, str]]:
+    """('[aA]', 'apr|al') and so on: a word is compared with those of its first letter only."""
+    for initial, group in itertools.groupby(sorted(words.split()), key=lambda word: word[0]):
+        yield f"[{initial}{initial.upper()}]", "|".join(sorted(group, key=len, reverse=True))
 
 
 @functools.cache
@@ -298,14 +317,7 @@ def _rules() -> tuple[_Rule, ...]:
     some = f"(?:[{letters}{like}{digits}]|{entity}){run()}"
     number = f"(?:{digit}*(?:[.:,\xad\u066b\u066c]{digit}+)+|{digit}+)"
     union = "(?i:(?:Canada|Sino|Korean|EU|Japan|non)-U\\.S|U\\.S\\.-(?:U\\.K|U\\.S\\.S\\.R))"
-    acronym = f"(?:{union}|[A-Za-z](?:\\.[A-Za-z])*)"
     long_acronym = f"(?:{union}|[A-Za-z](?:\\.[A-Za-z])+)"
-    abbreviation = (
-        f"(?:{_any_of(_ABBREVIATIONS)}|(?i:pp?t)[ey](?i:s?)|"
-        + "|".join(f"{name[0]}(?i:{name[1:]})" for name in _CAPITALISED.split())
-        + ")"
-    )
-    title = f"(?:{_any_of(_TITLES)}|(?i:m)[ft](?i:g))"
     file_name = f"{some}(?:\\.{some})*"
     hyphenated = f"(?:[{letters}{like}{digits}]|{entity}){run('.,_')}"
     address = '[^ \\t\\n\\f\\r"<>|.!?(){},-]'  # the last character of an address
@@ -328,14 +340,15 @@ def _rules() -> tuple[_Rule, ...]:
 
     rules: list[_Rule] = []
 
-    def rule(first: str, pattern: str, action=_keep, reach: str | None = None) -> None:
-        rules.append(
-            _Rule(re.compile(first), re.compile(pattern), action, reach and re.compile(reach))
-        )
+    def rule(first: str, pattern: str, action=_keep, reach=None, after=None) -> None:
+        optional = (text and re.compile(text) for text in (reach, after))
+        reach, after = optional
+        rules.append(_Rule(re.compile(first), after, re.compile(pattern), action, reach))
 
     some_letter = f"[{letters}{like}&]"
     some_letter_or_digit = f"[{letters}{like}{digits}&]"
     mark = "['\x92\u2019&]"
+    mark_or_quote = "['\x92\u2019`\x91\u2018\u201b&]"
 
     # -- assimilations: the first half is a word, the second is read on its own
     rule("[cC]", "(?i)(can)not")
@@ -351,30 +364,38 @@ def _rules() -> tuple[_Rule, ...]:
     rule("&", "(?i)&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);")
     # -- words
     rule(some_letter, f"({word})(?:{clitic})?", _word)
-    rule(some_letter, f"([{letters}]*[A-MO-Za-mo-z]){not_clitic}", _word)
-    rule(f"[{letters}'\x92\u2019&]", f"(?i:{elisions})|[lLdDjJ]{apostrophe}")
-    rule("[A-HJ-XZn]", f"[A-HJ-XZn]{apostrophe}[{letters}]{{2,}}")
-    rule(f"[{letters}]", f"[{letters}]+[aeiouyAEIOUY]{apostrophe}[aeiouA-Z][{letters}]*")
-    rule("[yY]", f"([yY]{apostrophe})[{letters}]")
+    rule(some_letter, f"([{letters}]*[A-MO-Za-mo-z]){not_clitic}", _word, after=mark_or_quote)
+    rule(f"[{letters}'\x92\u2019&]", f"(?i:{elisions})|[lLdDjJ]{apostrophe}", after=mark)
+    rule("[A-HJ-XZn]", f"[A-HJ-XZn]{apostrophe}[{letters}]{{2,}}", after=mark)
+    rule(
+        f"[{letters}]", f"[{letters}]+[aeiouyAEIOUY]{apostrophe}[aeiouA-Z][{letters}]*", after=mark
+    )
+    rule("[yY]", f"([yY]{apostrophe})[{letters}]", after=mark)
     # -- addresses
-    rule("[hH]", f'(?i:https?)://[^ \\t\\n\\f\\r"<>|()]+{address}')
+    rule("[hH]", f'(?i:https?)://[^ \\t\\n\\f\\r"<>|()]+{address}', after=":")
     www = f"(?i:www)\\.{www_host}(?:\\.{www_host})*"
-    rule("[wW]", f"(?i:www\\.)(?:{www_host}\\.)+[a-zA-Z]{{2,4}}{path}", reach=www)
+    rule("[wW]", f"(?i:www\\.)(?:{www_host}\\.)+[a-zA-Z]{{2,4}}{path}", reach=www, after="\\.")
     hosts = f"{host}(?:\\.{host})*"
     rule(
-        "[^ \\t\\n\\f\\r\"`'<>|.!?(){},-_$]",
+        host,
         f"(?:{host}\\.)+(?i:com|net|org|edu){path}",
         reach=hosts,
+        after=f"\\.|{host}",
     )
     local = '[a-zA-Z0-9][^ \\t\\n\\f\\r"<>|()\xa0{}]*'
-    rule("[a-zA-Z0-9]", f"{local}@(?:{domain}\\.)*{domain}", reach=local)
+    rule(
+        "[a-zA-Z0-9]",
+        f"{local}@(?:{domain}\\.)*{domain}",
+        reach=local,
+        after='[^ \\t\\n\\f\\r"<>|()\xa0{}]',
+    )
     rule("@", "@[a-zA-Z_][a-zA-Z_0-9]*")
     rule("#", f"#{letter}+")
     # -- clitics standing alone
     rule(mark, f"({clitic})[^A-Za-z]", _quotes)
-    rule("[nN]", not_clitic, _quotes)
+    rule("[nN]", not_clitic, _quotes, after=mark_or_quote)
     # -- numbers
-    rule(digit, f"{digit}{{1,2}}[-/]{digit}{{1,2}}[-/]{digit}{{2,4}}")
+    rule(digit, f"{digit}{{1,2}}[-/]{digit}{{1,2}}[-/]{digit}{{2,4}}", after="[-/]")
     rule(f"[-+.:,\xad\u066b\u066c{digits}]", f"[-+]?{number}", _word)
     rule(
         "[\u2070-\u208e\xb2\xb3\xb9]",
@@ -384,6 +405,7 @@ def _rules() -> tuple[_Rule, ...]:
         digit,
         f"(?:{digit}{{1,4}}[- \xa0])?{digit}{{1,4}}(?:\\\\?/|\u2044){digit}{{1,4}}",
         _spaced,
+        after="[-/\\\\\u2044 \xa0]",
     )
     rule(mark, f"({apostrophe}[0-9][0-9]){space}", _quotes)
     rule(
@@ -396,15 +418,28 @@ def _rules() -> tuple[_Rule, ...]:
     # -- fixed forms
     rule("-", "(?i)-(?:RRB|LRB|RCB|LCB|RSB|LSB)-")
     rule("[cCpPaAsS]", "(?i)C\\.D\\.s|pro-|anti-|S(?:&|&amp;)(?:P-500|Ls)", _word)
-    rule("[cCfF]", "(?i)c\\+\\+|[cf]#")
-    rule("[A-Za-z0-9]", f"{slashed}(?:\\\\?/{slashed}){{1,2}}")
-    rule("[A-Z$#]", "[A-Z]*\\$|#")
+    rule("[cCfF]", "(?i)c\\+\\+|[cf]#", after="[+#]")
+    rule("[A-Za-z0-9]", f"{slashed}(?:\\\\?/{slashed}){{1,2}}", after="[-/\\\\]")
+    rule("[A-Z$#]", "[A-Z]*\\$|#", after="\\$")
     # -- abbreviations
-    rule("[A-Za-z]", f"({acronym})\\.{space}{_any_of(_SENTENCE_STARTS, False)}{space}")
-    rule("[A-Za-z]", f"({abbreviation}\\.)(?s:..)")
-    rule("[A-Za-z]", f"(?:{title}|{acronym})\\.")
-    rule("[A-Za-z]", f"({_any_of(_BEFORE_NUMBERS)}\\.){space}?{digit}")
-    rule(some_letter, f"({word}\\.){inner_stop}", _word)
+    starts = f"{space}{_any_of(_SENTENCE_STARTS)}{space}"
+    for first, letters_and_periods in (
+        ("[A-Za-z]", "[A-Za-z](?:\\.[A-Za-z])*"),
+        ("[cCsSkKeEjJnNuU]", union),
+    ):
+        rule(first, f"({letters_and_periods})\\.{starts}", after="[-.]")
+        rule(first, f"{letters_and_periods}\\.", after="[-.]")
+    for first, names in _by_initial(_ABBREVIATIONS):
+        rule(first, f"((?i:{names})\\.)(?s:..)", after="\\.")
+    for name in _CAPITALISED.split():
+        rule(name[0], f"({name[0]}(?i:{name[1:]})\\.)(?s:..)", after="\\.")
+    rule("[pP]", "((?i:pp?t)[ey](?i:s?)\\.)(?s:..)", after="\\.")
+    for first, names in _by_initial(_TITLES):
+        rule(first, f"(?i:{names})\\.", after="\\.")
+    rule("[mM]", "(?i:m)[ft](?i:g)\\.", after="\\.")
+    for first, names in _by_initial(_BEFORE_NUMBERS):
+        rule(first, f"((?i:{names})\\.){space}?{digit}", after="\\.")
+    rule(some_letter, f"({word}\\.){inner_stop}", _word, after="[.!?&]")
     # -- faces
     rule("[<>:;=]", "([<>]?[:;=][-o*']?[()DPdpO\\\\{@|\\[\\]])[^A-Za-z]", _spaced)
     rule(
@@ -420,17 +455,21 @@ def _rules() -> tuple[_Rule, ...]:
         f"(?:({compound}\\.){inner_stop}|({compound}))",
         _word,
         reach=hyphenated,
+        after=f"{hyphen}|[.,_&]",
     )
     elided = f"[dDoOlL]{apostrophe_or_quote}[{letters}{digits}]{run()}"
     thing = f"(?:{elided}|{some})(?:_{some})*"
-    rule(some_letter_or_digit, f"({thing}\\.){inner_stop}|({thing})", _word)
+    thing = f"({thing}\\.){inner_stop}|({thing})"
+    rule(some_letter, thing, _word, after=f"{mark_or_quote}|[._]")
+    rule(digit, thing, _word)
     ampersands = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"
-    rule("[A-Z]", f"({ampersands}\\.){inner_stop}|({ampersands})", _word)
+    rule("[A-Z]", f"({ampersands}\\.){inner_stop}|({ampersands})", _word, after="[+&]")
     rule(
         some_letter_or_digit,
-        f"({file_name}\\.{_any_of(_EXTENSIONS)})(?:{space}|[.?!,])",
+        f"({file_name}\\.(?i:{_any_of(_EXTENSIONS)}))(?:{space}|[.?!,])",
         _word,
         reach=file_name,
+        after="[.&]",
     )
     # -- runs of signs, and what stands alone
     rule("-", "-+", _dashes)
