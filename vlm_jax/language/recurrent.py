@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vlm_jax.language.embeddings import Embedding, Vocabulary
+from vlm_jax.language.feedback import Reading, read_with_own_tokens
 from vlm_jax.layers.pooling import pool
 from vlm_jax.layers.recurrent import LSTM, Bidirectional, Cell, CellState, RecurrentStack
 from vlm_jax.types import PAD, Cache, Features
@@ -205,8 +206,8 @@ class RecurrentDecoder(nn.Module, kw_only=True):
         """Logits of the token after each of `tokens`."""
         cache = self.start(memory, tokens.shape[0], train=train)
         if train and self.sampling_rate and not self.is_initializing():
-            return with_own_tokens(self, tokens, cache, self.sampling_rate)
-        return self.extend(tokens, cache, train=train)[0]
+            return read_with_own_tokens(self, tokens, cache, memory, self.sampling_rate).logits
+        return self.read(tokens, cache, memory, train=train).logits
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
         """{"state": the network's, "picture": the projected picture}; there is no limit to the length."""
@@ -215,8 +216,8 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     def step(
         self, token: Int[Array, "b"], cache: Cache, memory: Features | None
     ) -> tuple[Float[Array, "b v"], Cache]:
-        logits, cache = self.extend(token[:, None], cache, train=False)
-        return logits[:, 0], cache
+        reading = self.read(token[:, None], cache, memory, train=False)
+        return reading.logits[:, 0], reading.cache
 
     def start(self, memory: Features | None, batch_size: int, *, train: bool) -> Cache:
         """The cache before the first token."""
@@ -241,9 +242,9 @@ class RecurrentDecoder(nn.Module, kw_only=True):
             _, state = self.rnn.step(first, state, train=train)
         return {"state": state, "picture": picture}
 
-    def extend(
-        self, tokens: Int[Array, "b l"], cache: Cache, *, train: bool
-    ) -> tuple[Float[Array, "b l v"], Cache]:
+    def read(
+        self, tokens: Int[Array, "b l"], cache: Cache, memory: Features | None, *, train: bool
+    ) -> Reading:
         """Reads l tokens on from the cache. `__call__` and `step` are both this."""
         x = self.embedding_dropout(self.embedding(tokens), deterministic=not train)
         if self.inject is not None:
@@ -253,33 +254,4 @@ class RecurrentDecoder(nn.Module, kw_only=True):
             x = self.inject.outputs(cache["picture"], x, train=train)
         x = self.output_dropout(x, deterministic=not train)
         logits = self.vocabulary(x, self.embedding if self.tied else None)
-        return logits, {**cache, "state": state}
-
-
-def with_own_tokens(
-    decoder: nn.Module, tokens: Int[Array, "b l"], cache: Cache, rate: float
-) -> Float[Array, "b l v"]:
-    """Logits where each input but the first is, with probability `rate`, the decoder's own sample.
-
-    Needs the rng "sampling". Padding stays padding. The sample has no gradient.
-    """
-
-    def body(decoder, carry, token):
-        cache, before = carry
-        key, coin = jax.random.split(decoder.make_rng("sampling"))
-        own = jax.random.categorical(key, before).astype(token.dtype)
-        use_own = jax.random.bernoulli(coin, rate, token.shape) & (token != PAD)
-        token = jnp.where(use_own, own, token)
-        logits, cache = decoder.extend(token[:, None], cache, train=True)
-        return (cache, jax.lax.stop_gradient(logits[:, 0])), logits[:, 0]
-
-    first, cache = decoder.extend(tokens[:, :1], cache, train=True)
-    scan = nn.scan(
-        body,
-        variable_broadcast="params",
-        split_rngs={"params": False, "dropout": True, "sampling": True},
-        in_axes=1,
-        out_axes=1,
-    )
-    _, rest = scan(decoder, (cache, jax.lax.stop_gradient(first[:, 0])), tokens[:, 1:])
-    return jnp.concatenate([first, rest], axis=1)
+        return Reading(logits=logits, cache={**cache, "state": state})

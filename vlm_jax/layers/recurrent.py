@@ -350,6 +350,8 @@ def _unroll_backward(step, reverse, saved, gradients):
         _, pull_back, factors = jax.vjp(one_step, x, before, context, zeros, has_aux=True)
         d_x, d_before, more, d_products = pull_back((d_after, d_kept))
         d_context = jax.tree.map(lambda total, g: total + g.astype(total.dtype), d_context, more)
+        # A mask among the xs has a gradient of a type that no loop carries.
+        d_x = jax.tree.map(lambda g: None if g.dtype == jax.dtypes.float0 else g, d_x)
         return (d_before, d_context), (d_x, d_products, factors)
 
     # Sums over many steps are kept in float32.
