@@ -166,7 +166,7 @@ def test_training_differs_by_rng_and_evaluation_does_not():
 
 def test_frozen_parameters_are_untouched_and_all_others_move():
     optimizer = AdamW(
-        learning_rate=0.1, weight_decay=0.5, no_decay=(), frozen=("^embed/", "hidden/bias")
+        learning_rate=0.1, weight_decay=0.5, no_decay=(), frozen=("^embed/", "head/bias")
     )
     model = toys.Model(dropout_rate=0.0)
     state, _ = start(model, optimizer)
@@ -176,7 +176,7 @@ def test_frozen_parameters_are_untouched_and_all_others_move():
         after, _ = step(after, batch(position), KEY)
     before, now = named_leaves(state.params), named_leaves(after.params)
     moved = {name for name in before if not (before[name] == now[name]).all()}
-    assert set(before) - moved == {"embed/embedding", "hidden/bias"}
+    assert set(before) - moved == {"embed/embedding", "head/bias"}
 
 
 def test_the_average_is_its_closed_form_and_is_what_evaluation_uses():

@@ -33,7 +33,8 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch, *, train):
         x = nn.Embed(self.vocab_size, self.width, name="embed")(batch["text"])
-        x = nn.Dense(self.width, name="hidden")(x)
+        # Before a normalisation a bias has no gradient but rounding, which Adam blows up to full steps.
+        x = nn.Dense(self.width, use_bias=not self.batch_norm, name="hidden")(x)
         if self.batch_norm:
             x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.tanh(x))
