@@ -180,7 +180,7 @@ def test_a_second_process_computes_nothing(cache, pictures, monkeypatch):
     again = encode(pictures(), standardise=pictures(), batch_size=2)  # no part of the hash
     np.testing.assert_array_equal(values(again), before)
     assert again.file == first.file and again.file.parent == cache
-    assert not [path for path in cache.iterdir() if "partial" in path.name or "tmp" in path.name]
+    assert not [path for path in cache.iterdir() if "partial" in path.name]
 
 
 def test_whatever_changes_the_features_changes_the_file(cache, pictures, tmp_path):
@@ -334,8 +334,41 @@ def test_encoded_is_a_description(cache, pictures):
     source = encode(pictures(), init_params=Times(1.0), standardise=pictures())
     source[0]
     assert source == encode(pictures(), init_params=Times(1.0), standardise=pictures())
-    sent = pickle.dumps(source)
-    assert len(sent) < 2000
-    np.testing.assert_array_equal(pickle.loads(sent)[3]["image"], source[3]["image"])
     packages = (*config.KNOWN_PACKAGES, "tests")
     assert config.from_json(config.to_json(source), packages=packages) == source
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_another_process_gets_the_features_and_needs_no_encoder(
+    cache, pictures, monkeypatch, in_memory
+):
+    held = InMemory([pictures()[i] for i in range(3)]) if in_memory else pictures()
+    source = encode(held, standardise=pictures())
+    before = values(source)
+    sent = pickle.dumps(source)
+    forget()
+    for name in ("_encode", "_encoder_variables"):  # which would start JAX there
+        monkeypatch.setattr(encoded_module, name, None)
+    received = pickle.loads(sent)
+    np.testing.assert_array_equal(values(received), before)
+    assert in_memory or (received == source and len(sent) < 3000)
+
+
+def test_a_damaged_statistics_file_is_computed_again(cache, pictures, caplog):
+    before = values(encode(pictures(), standardise=pictures()))
+    (file,) = cache.glob("*.statistics.npz")
+    file.write_bytes(file.read_bytes()[:-30])
+    forget()
+    np.testing.assert_array_equal(values(encode(pictures(), standardise=pictures())), before)
+    assert str(file) in caplog.text
+
+
+def test_a_full_disk_is_an_error_in_words_and_leaves_nothing_whole(cache, pictures, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(encoded_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        len(encode(pictures()))
+    assert not list(cache.glob("*.npy")) and not list(cache.glob("*.json"))
+    monkeypatch.undo()

@@ -130,6 +130,9 @@ def test_the_order_is_written_down():
         [102, 107, 109, 105, 101, 100, 104, 106, 108, 103],
         [102, 107, 100, 105, 103, 106, 109, 108, 101, 104],
     ]
+    philox = np.random.Philox(key=np.array([0, 7], np.uint64))  # seed 0, epoch 0, example 7
+    draw = ids[0]["draw"][ids[0]["id"] == 107]
+    assert draw == np.random.Generator(philox).integers(1 << 31)
 
 
 def test_the_order_does_not_depend_on_the_python_hash_seed():
@@ -149,12 +152,14 @@ def test_the_order_does_not_depend_on_the_python_hash_seed():
 
 
 def test_worker_processes_give_the_same_batches():
-    expected = take(train(numbers(50)).batches(3), 6)
-    batches = train(numbers(50), num_processes=2).batches(3)
+    options = dict(transforms=(Refuse((120,)), Draw()))
+    expected = take(train(numbers(50), **options).batches(3), 6)
+    batches = train(numbers(50), num_processes=2, **options).batches(3)
     try:
         assert_same(take(batches, 6), expected)
     finally:
         batches.close()
+    assert batches.skipped == {"picture 120": "made bad"}
 
 
 # ---- augmentation (invariant 37)
@@ -277,6 +282,8 @@ def test_hosts_must_divide_the_batch():
         evaluate(numbers(3)).batches(shard=(2, 2))
     with pytest.raises(ValueError, match="batch_size"):
         evaluate(numbers(3), batch_size=0)
+    with pytest.raises(ValueError, match="seed: given -1"):
+        evaluate(numbers(3), seed=-1)
 
 
 def test_an_error_in_a_transform_reaches_the_caller():

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,8 +84,21 @@ class Encoded(Description):
         """Where the features lie (None: in memory only)."""
         return self._opened.file
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process gets what was found out already, so that it does not start JAX on a device of its own.
+        state, known = super().__getstate__(), self.__dict__
+        state |= {name: known[name] for name in ("_statistics",) if name in known}
+        if "_opened" in known:
+            in_memory = self._opened.file is None
+            state |= {"_opened": self._opened} if in_memory else {"_file": self._opened.file}
+        return state
+
     @functools.cached_property
     def _opened(self) -> "_OpenedEncoded":
+        known = self.__dict__.get("_file")
+        if known is not None and (read := _read(known)) is not None:
+            examples = [_without_picture(self.source[i]) for i in read[1]]
+            return _OpenedEncoded(read[0], tuple(examples), known)
         return _open_encoded(dataclasses.replace(self, standardise=None))
 
     @functools.cached_property
@@ -111,8 +125,10 @@ def _open_encoded(encoded: Encoded) -> _OpenedEncoded:
     examples = [_without_picture(encoded.source[i]) for i in range(len(encoded.source))]
     fingerprint = getattr(encoded.source, "fingerprint", None)
     if fingerprint is None or not examples:
-        features, kept = _encode(encoded, variables, partial=None)
-        return _OpenedEncoded(features, tuple(examples[i] for i in kept), None)
+        parts = list(_encode(encoded, variables))
+        kept = [index for _, indices in parts for index in indices]
+        rows = [rows for rows, _ in parts] or [np.zeros((0, 1, 1), encoded.dtype)]
+        return _OpenedEncoded(np.concatenate(rows), tuple(examples[i] for i in kept), None)
     described = {
         "format": FORMAT,
         "encoder": config.to_json(encoded.encoder),
@@ -146,8 +162,11 @@ def _statistics(encoded: Encoded) -> _Statistics:
         raise ValueError(f"standardise: {encoded.source} has no pictures to take the mean over")
     beside = opened.file.with_suffix(".statistics.npz") if opened.file else None
     if beside and beside.exists() and beside.stat().st_mtime_ns >= opened.file.stat().st_mtime_ns:
-        with np.load(beside, allow_pickle=False) as saved:
-            return _Statistics(saved["mean"], saved["scale"])
+        try:
+            with np.load(beside, allow_pickle=False) as saved:
+                return _Statistics(saved["mean"], saved["scale"])
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("%s is damaged (%s); computing it again", beside, error)
     count, width = 0, opened.features.shape[-1]
     total, squares = np.zeros(width), np.zeros(width)
     shift = opened.features[0].astype(np.float64).mean(0)  # keeps the difference of squares exact
@@ -172,25 +191,36 @@ def _statistics(encoded: Encoded) -> _Statistics:
 
 
 def _write(file: Path, described: dict, encoded: Encoded, variables: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial.npy")
-    features, kept = _encode(encoded, variables, partial)
-    shape, dtype = features.shape, str(features.dtype)
-    features.flush()
-    del features
-    with open(partial, "rb") as stream:
+    # Written row by row rather than through a memory map, where a full disk would kill the process.
+    partial, kept, shape = file.with_suffix(".partial"), [], ()
+    with open(partial, "wb") as stream:
+        for rows, indices in _encode(encoded, variables):
+            if not kept:
+                shape = rows.shape[1:]
+                stream.seek(0)
+                _write_header(stream, (len(encoded.source), *shape), encoded.dtype)
+            stream.write(np.ascontiguousarray(rows))
+            kept += indices
+        stream.seek(0)  # numpy leaves room for any number of rows: the header keeps its length
+        _write_header(stream, (len(kept), *shape), encoded.dtype)
+        stream.flush()
         os.fsync(stream.fileno())
     meta = {
         "sha256": sha256(partial),
-        "shape": shape,
-        "dtype": dtype,
+        "shape": [len(kept), *shape],
+        "dtype": encoded.dtype,
         "kept": kept,
         "made_of": described,
     }
-    beside = file.with_suffix(".json.tmp")
+    beside = file.with_suffix(".json.partial")
     beside.write_text(json.dumps(meta))
     os.replace(partial, file)
     os.replace(beside, file.with_suffix(".json"))  # last: its presence says that all is there
+
+
+def _write_header(stream: Any, shape: tuple[int, ...], dtype: str) -> None:
+    described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
 
 
 def _read(file: Path) -> tuple[np.ndarray, list[int]] | None:
@@ -215,33 +245,20 @@ def _read(file: Path) -> tuple[np.ndarray, list[int]] | None:
 # ---- the encoder
 
 
-def _encode(encoded: Encoded, variables: Any, partial: Path | None) -> tuple[np.ndarray, list[int]]:
-    """Features [kept n d] of all good pictures, and their indices; written to the map `partial` where given."""
-    encode, pipeline = _jitted(encoded.encoder), _pipeline(encoded)
-    size, features, kept, done = len(encoded.source), None, [], 0
-    progress = _Progress(size)
-    for position, batch in pipeline.batches():
+def _encode(encoded: Encoded, variables: Any) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Features [rows n d] of the good pictures, batch by batch, and the pictures' indices in the source."""
+    encode = _jitted(encoded.encoder)
+    progress = _Progress(len(encoded.source))
+    for position, batch in _pipeline(encoded).batches():
         values, whole = encode(variables, batch["image"])
         if not whole:
             raise ValueError(
                 f"{type(encoded.encoder).__name__} masks some of its positions; Encoded keeps no mask"
             )
         rows = _finished(np.asarray(values, np.float32), encoded, batch)[batch["valid"]]
-        if features is None:
-            shape = (size, *rows.shape[1:])
-            features = (
-                np.empty(shape, encoded.dtype)
-                if partial is None
-                else np.lib.format.open_memmap(partial, "w+", encoded.dtype, shape)
-            )
-        features[done : done + len(rows)] = rows
         start = (position - 1) * encoded.batch_size
-        kept += (start + np.flatnonzero(batch["valid"])).tolist()
-        done += len(rows)
-        progress(min(position * encoded.batch_size, size))
-    if features is None:
-        return np.zeros((0, 1, 1), encoded.dtype), []
-    return _shortened(features, done, partial), kept
+        yield rows, (start + np.flatnonzero(batch["valid"])).tolist()
+        progress(min(position * encoded.batch_size, len(encoded.source)))
 
 
 @functools.lru_cache(maxsize=4)
@@ -285,17 +302,6 @@ def _finished(values: np.ndarray, encoded: Encoded, batch: dict) -> np.ndarray:
             f"the features of example id {ids[0]} are not finite in {encoded.dtype}; try dtype='float32'"
         )
     return values
-
-
-def _shortened(features: np.ndarray, done: int, partial: Path | None) -> np.ndarray:
-    """Without the rows that bad pictures left empty at the end."""
-    if done == len(features) or partial is None:
-        return features[:done]
-    whole = partial.with_suffix(".short.npy")
-    shorter = np.lib.format.open_memmap(whole, "w+", features.dtype, (done, *features.shape[1:]))
-    shorter[:] = features[:done]
-    os.replace(whole, partial)
-    return shorter
 
 
 def _encoder_variables(encoded: Encoded) -> Any:

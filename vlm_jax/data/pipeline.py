@@ -47,6 +47,8 @@ class Pipeline:
     def __post_init__(self):
         if self.batch_size < 1:
             raise ValueError(f"batch_size: given {self.batch_size}, expected at least 1")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed: given {self.seed}, expected 0 to 2**64 - 1")
         if min(self.num_workers, self.num_processes) < 0:
             raise ValueError(
                 f"given num_workers={self.num_workers}, num_processes={self.num_processes}; "
@@ -240,14 +242,24 @@ class _MakeBatch:
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:
-    # Philox is a function of its key: no state to carry, and no seeding to pay for.
-    return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
+    # Philox is a function of its key: there is no state to carry.
+    return np.random.Generator(np.random.Philox(_Key(seed, stream)))
+
+
+class _Key(np.random.bit_generator.ISeedSequence):
+    """Gives Philox its key: the same numbers as Philox(key=...), which asks the system for entropy each time."""
+
+    def __init__(self, *words: int):
+        self._words = np.array(words, np.uint64)
+
+    def generate_state(self, n_words, dtype=np.uint32):
+        return self._words
 
 
 @functools.lru_cache(maxsize=8)
 def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     """Int[size]: the permutation of an epoch. From raw random bits, which numpy keeps the same in every version."""
-    raw = np.random.Philox(key=np.array([seed, _ORDER | epoch], np.uint64)).random_raw(size)
+    raw = np.random.Philox(_Key(seed, _ORDER | epoch)).random_raw(size)
     return np.argsort(raw, kind="stable")
 
 
