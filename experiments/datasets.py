@@ -12,6 +12,8 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.sampling import EachCaption
 from vlm_jax.data.source import Source, Tfds
 from vlm_jax.data.text_transforms import FirstCaption, Tokenize
+from vlm_jax.metrics.cider import Cider
+from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.pretrained import mobilenet as mobilenet_weights
 from vlm_jax.report.gallery import Gallery
 from vlm_jax.text.tokenizers import WordTokenizer
@@ -35,10 +37,11 @@ class CaptionData:
 
     def evaluations(self, *, every: int | None) -> tuple[Evaluation, ...]:
         """Captions and perplexity on validation every so many steps, and on what is left at the end."""
+        metrics = (SceneFacts(),) if "test_unseen" in self.pictures else (Cider(),)
         found = []
         for split in self.pictures:
             often = every if split == "validation" else None
-            gallery = Gallery(source=self.pictures[split].source)
+            gallery = Gallery(source=self.pictures[split].source, metrics=metrics)
             found += [
                 Evaluation(
                     name=split,

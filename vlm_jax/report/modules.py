@@ -54,7 +54,8 @@ def _rows(model: Any, batch: Batch):
 
 
 def _shapes(outputs: Any) -> str:
-    return " ".join(str(list(leaf.shape)) for leaf in jax.tree.leaves(outputs)[:2])
+    arrays = [leaf for leaf in jax.tree.leaves(outputs) if hasattr(leaf, "shape")]
+    return " ".join(str(list(array.shape)) for array in arrays[:2])
 
 
 def _si(number: float | None) -> str:
