@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.decoding.toys import Markov, Recurrent, fixed_logits
+from tests.decoding.toys import Markov, Recurrent, fixed_logits, normalised, reference_search
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.types import BOS, EOS, PAD
@@ -20,10 +20,6 @@ def search(strategy, step_cache_memory=None):
     batch_size = jax.tree.leaves(cache)[0].shape[0]
     step = Markov.step if memory is not None else RECURRENT.step
     return strategy(step, cache, memory, batch_size=batch_size, key=None)
-
-
-def normalised(log_prob, tokens, alpha):
-    return log_prob / len(tokens) ** alpha
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -66,23 +62,6 @@ def test_a_beam_of_one_is_greedy(alpha, fields):
     )
     np.testing.assert_array_equal(beam.tokens, greedy.tokens)
     np.testing.assert_allclose(beam.log_probs, greedy.log_probs, rtol=1e-5)
-
-
-def reference_search(model, row, *, max_length, width, alpha, banned=(PAD, BOS)):
-    """The same search as a person would write it down: lists, no batch, no early stop."""
-    live, ended = [(0.0, [])], []
-    for _ in range(max_length):
-        extensions = [
-            (model.log_prob(row, [*tokens, word]), [*tokens, word])
-            for _, tokens in live
-            for word in range(model.vocab_size)
-            if word not in banned
-        ]
-        best = sorted(extensions, reverse=True)[: 2 * width - 1]
-        ended += [(normalised(p, t, alpha), t) for p, t in best[:width] if t[-1] == EOS]
-        live = [(p, t) for p, t in best if t[-1] != EOS][:width]
-    cut = [(normalised(p, t, alpha), t) for p, t in live]
-    return sorted(ended, reverse=True) + sorted(cut, reverse=True)
 
 
 @pytest.mark.parametrize("width, alpha", [(2, 0.0), (5, 0.7)])

@@ -5,7 +5,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.types import BOS, EOS
+from vlm_jax.types import BOS, EOS, PAD
 
 
 def log_softmax(x):
@@ -106,3 +106,24 @@ def fixed_logits(logits, batch_size):
         return jnp.broadcast_to(logits, (token.shape[0], logits.shape[0])), cache
 
     return step, {"nothing": jnp.zeros(batch_size)}
+
+
+def normalised(log_prob, tokens, alpha):
+    return log_prob / len(tokens) ** alpha
+
+
+def reference_search(model, row, *, max_length, width, alpha, banned=(PAD, BOS)):
+    """The same search as a person would write it down: lists, no batch, no early stop."""
+    live, ended = [(0.0, [])], []
+    for _ in range(max_length):
+        extensions = [
+            (model.log_prob(row, [*tokens, word]), [*tokens, word])
+            for _, tokens in live
+            for word in range(model.vocab_size)
+            if word not in banned
+        ]
+        best = sorted(extensions, reverse=True)[: 2 * width - 1]
+        ended += [(normalised(p, t, alpha), t) for p, t in best[:width] if t[-1] == EOS]
+        live = [(p, t) for p, t in best if t[-1] != EOS][:width]
+    cut = [(normalised(p, t, alpha), t) for p, t in live]
+    return sorted(ended, reverse=True) + sorted(cut, reverse=True)

@@ -42,7 +42,7 @@ class Subject:
     """`inputs` are the keys of the batch beside target, valid and id: {"image": [b h w c]} or {}."""
 
     def __init__(self, model: Any, inputs: dict[str, np.ndarray]):
-        self.model = model
+        self.model = with_dropout(model, 0.3)
         self.vocab_size = model.decoder.vocab_size
         assert self.vocab_size >= NUM_SPECIAL + sum(LENGTHS) - 2 * B, "words should be distinct"
         words = iter(np.random.default_rng(0).permutation(np.arange(NUM_SPECIAL, self.vocab_size)))
@@ -179,8 +179,7 @@ class Subject:
 
     @functools.cached_property
     def noisy(self):
-        """A training forward with dropout 0.5: (logits, [(input, output) of each nn.Dropout])."""
-        model = with_dropout(self.model, 0.5)
+        """A training forward: (logits, [(input, output) of each nn.Dropout])."""
 
         def run(variables, batch, key):
             seen = []
@@ -194,7 +193,7 @@ class Subject:
             rngs = rng_keys(key)
             mutable = [name for name in variables if name != "params"]
             with nn.intercept_methods(watch):
-                logits, _ = model.apply(
+                logits, _ = self.model.apply(
                     variables, batch, train=True, rngs=rngs, mutable=[*mutable, "losses", "policy"]
                 )
             kept = [pair for pair in seen if not _escaped(pair)]

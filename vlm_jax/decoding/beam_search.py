@@ -123,10 +123,7 @@ class BeamSearch:
             length=length + 1,
             tokens=_rows(state.tokens, parents).at[:, :, length].set(ids),
             log_probs=log_probs,
-            # What step hands back untouched (keys of the memory) is alike for the beams of a row.
-            cache=jax.tree.map(
-                lambda old, new: old if new is old else new[flat], state.cache, cache
-            ),
+            cache=_reordered(state.cache, cache, flat),
             ended=ended,
         )
 
@@ -181,6 +178,14 @@ def _merged(old: Decoded, new: Decoded) -> Decoded:
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, new)
     _, order = lax.top_k(both.scores, old.scores.shape[1])
     return jax.tree.map(lambda leaf: _rows(leaf, order), both)
+
+
+def _reordered(old: Cache, new: Cache, parents: Array) -> Cache:
+    """Each beam's cache becomes that of the beam it extends, Int[b*k].
+
+    What step hands back untouched (the keys of the memory) is alike for the beams of a row, and stays.
+    """
+    return jax.tree.map(lambda o, n: o if n is o else n[parents], old, new)
 
 
 def _rows(x: Array, indices: Array) -> Array:

@@ -1,0 +1,716 @@
+"""Bugs, a few lines each, that the checks of tests/invariants must catch: `python -m tests.seeded_bugs`.
+
+A check that never failed proves nothing. Each bug here is one that was met in the wild, switched on by patching
+the project for as long as the checks of its room run. The table that is printed has a row for each bug, a column for
+each check, and an X where the check failed. The project without a bug must pass all; a bug that no check notices
+makes the command fail.
+
+    python -m tests.seeded_bugs                     everything
+    python -m tests.seeded_bugs decoding data       some rooms
+"""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tests.invariants import (
+    data_checks,
+    decoding_checks,
+    loss_checks,
+    model_checks,
+    training_checks,
+)
+from tests.invariants.subject import B, Subject
+from vlm_jax.data import pipeline
+from vlm_jax.decoding import base as decoding
+from vlm_jax.decoding import beam_search, sampling
+from vlm_jax.language.attention_decoder import AttentionDecoder
+from vlm_jax.layers import norm
+from vlm_jax.metrics import base as metrics
+from vlm_jax.metrics.base import Mean
+from vlm_jax.models.generator import Generator
+from vlm_jax.tasks import generation
+from vlm_jax.train import checkpoints, evaluation, optimizers, state, steps
+from vlm_jax.types import EOS, PAD
+from vlm_jax.vision.small_cnn import SmallCnn
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """Checks that share what they compile: each is called with the subject, where there is one."""
+
+    checks: tuple[Callable, ...]
+    subject: Callable[[], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bug:
+    name: str
+    room: str
+    patches: tuple[tuple[Any, str, Any], ...]  # (object, attribute, what stands there instead)
+
+    @contextlib.contextmanager
+    def switched_on(self):
+        with contextlib.ExitStack() as stack:
+            for owner, name, replacement in self.patches:
+                stack.enter_context(mock.patch.object(owner, name, replacement))
+            jax.clear_caches()  # what was compiled without the bug
+            yield
+        jax.clear_caches()
+
+
+BUGS: list[Bug] = []
+
+
+def bug(name: str, room: str, *targets: tuple[Any, str]):
+    """Registers the decorated `make(real, ...)`, which returns what replaces each target, or all of them."""
+
+    def register(make):
+        reals = [getattr(owner, attribute) for owner, attribute in targets]
+        made = make(*reals)
+        made = made if isinstance(made, tuple) else (made,)
+        patches = tuple((*target, new) for target, new in zip(targets, made, strict=True))
+        BUGS.append(Bug(name, room, patches))
+        return make
+
+    return register
+
+
+# ---- loss: shift, masks, divisor
+
+SHIFT = (generation, "shift")
+LOSS = (generation.Generation, "loss")
+
+
+def _with_mask(change):
+    """A shift whose mask is `change(inputs, labels, mask, batch)`."""
+
+    def make(real):
+        def shift(batch):
+            inputs, labels, mask = real(batch)
+            return inputs, labels, change(inputs, labels, mask, batch)
+
+        return shift
+
+    return make
+
+
+@bug("labels are not shifted", "loss", SHIFT)
+def _(real):
+    return lambda batch: (batch["target"][:, :-1], batch["target"][:, :-1], real(batch)[2])
+
+
+@bug("labels are shifted twice", "loss", SHIFT)
+def _(real):
+    def shift(batch):
+        inputs, labels, _ = real(batch)
+        labels = jnp.concatenate([labels[:, 1:], jnp.full_like(labels[:, :1], PAD)], axis=1)
+        return inputs, labels, (labels != PAD) & batch["valid"][:, None]
+
+    return shift
+
+
+bug("the mask is not shifted", "loss", SHIFT)(
+    _with_mask(lambda inputs, labels, mask, batch: (inputs != PAD) & batch["valid"][:, None])
+)
+bug("EOS is masked (pad = eos)", "loss", SHIFT)(
+    _with_mask(lambda inputs, labels, mask, batch: mask & (labels != EOS))
+)
+bug("the first word is dropped", "loss", SHIFT)(
+    _with_mask(lambda inputs, labels, mask, batch: mask.at[:, 0].set(False))
+)
+bug("PAD is taught", "loss", SHIFT)(
+    _with_mask(lambda inputs, labels, mask, batch: mask | batch["valid"][:, None])
+)
+bug("rows that are not valid count", "loss", SHIFT)(
+    _with_mask(lambda inputs, labels, mask, batch: labels != PAD)
+)
+
+
+@bug("divided by the rows, not the tokens", "loss", LOSS)
+def _(real):
+    def loss(self, model, variables, batch, **options):
+        objective, aux = real(self, model, variables, batch, **options)
+        return objective * aux.metrics["loss"].count / batch["valid"].shape[0], aux
+
+    return loss
+
+
+@bug("mean of the rows' means", "loss", LOSS)
+def _(real):
+    def loss(self, model, variables, batch, **options):
+        aux = real(self, model, variables, batch, **options)[1]
+        rows = [
+            real(
+                self,
+                model,
+                variables,
+                {**batch, "valid": jnp.arange(loss_checks.B) == i},
+                **options,
+            )[0]
+            for i in range(loss_checks.B)
+        ]
+        return jnp.stack(rows).mean(), aux
+
+    return loss
+
+
+@bug("smoothing takes e and gives nothing back", "loss", (generation, "softmax_cross_entropy"))
+def _(real):
+    return lambda logits, labels, e=0.0: (1 - e) * real(logits, labels)
+
+
+@bug("smoothing in evaluation", "loss", LOSS)
+def _(real):
+    def loss(self, model, variables, batch, *, rngs, train):
+        return real(self, model, variables, batch, rngs=rngs, train=True)
+
+    return loss
+
+
+@bug("the reported loss is the smoothed one", "loss", LOSS)
+def _(real):
+    def loss(self, model, variables, batch, **options):
+        objective, aux = real(self, model, variables, batch, **options)
+        count = aux.metrics["loss"].count
+        reported = Mean(total=jax.lax.stop_gradient(objective) * count, count=count)
+        return objective, aux._replace(metrics={**aux.metrics, "loss": reported})
+
+    return loss
+
+
+# ---- a recurrent captioner with attention, batch norm and dropout
+
+ENCODE = (Generator, "encode")
+DROPOUT = (nn.Dropout, "__call__")
+
+
+def _of_memory(change):
+    def make(real):
+        def encode(self, batch, *, train):
+            memory = real(self, batch, train=train)
+            return memory.replace(values=change(memory.values))
+
+        return encode
+
+    return make
+
+
+bug("the picture is ignored", "attention", ENCODE)(_of_memory(lambda values: 0 * values))
+bug("pictures of other rows", "attention", ENCODE)(_of_memory(lambda v: jnp.roll(v, 1, axis=0)))
+bug("no gradient reaches the encoder", "attention", ENCODE)(_of_memory(jax.lax.stop_gradient))
+bug("one picture for the whole batch", "attention", ENCODE)(
+    _of_memory(lambda values: jnp.broadcast_to(values.mean(0, keepdims=True), values.shape))
+)
+
+
+@bug("dropout in evaluation", "attention", DROPOUT)
+def _(real):
+    def call(self, inputs, deterministic=None, rng=None):
+        if self.rate == 0 or self.is_initializing():
+            return inputs
+        rng = self.make_rng("dropout") if self.has_rng("dropout") else jax.random.key(0)
+        return jnp.where(jax.random.bernoulli(rng, 0.5, inputs.shape), inputs, 0)
+
+    return call
+
+
+@bug("no dropout in training", "attention", DROPOUT)
+def _(real):
+    return lambda self, inputs, deterministic=None, rng=None: inputs
+
+
+@bug("rows share their dropout", "attention", DROPOUT)
+def _(real):
+    def call(self, inputs, deterministic=None, rng=None):
+        if deterministic or self.rate == 0:
+            return inputs
+        mask = jax.random.bernoulli(self.make_rng("dropout"), 0.5, inputs.shape[1:])
+        return jnp.where(mask[None], inputs, 0)
+
+    return call
+
+
+@bug("the same dropout at every call", "attention", DROPOUT)
+def _(real):
+    return lambda self, inputs, deterministic=None, rng=None: real(
+        self, inputs, deterministic, jax.random.key(0)
+    )
+
+
+@bug("batch statistics in evaluation", "attention", (norm.BatchNorm, "__call__"))
+def _(real):
+    def call(self, x, *, train, **options):
+        axes = tuple(range(x.ndim - 1))
+        moved = x if train else (x - x.mean(axes)) / jnp.sqrt(x.var(axes) + self.epsilon)
+        return real(self, moved, train=train, **options)
+
+    return call
+
+
+@bug("a step forgets the state", "attention", (AttentionDecoder, "step"))
+def _(real):
+    return lambda self, token, cache, memory: (real(self, token, cache, memory)[0], cache)
+
+
+@bug("the step starts from another state", "attention", (AttentionDecoder, "initial_cache"))
+def _(real):
+    def initial_cache(self, memory, batch_size, max_length):
+        cache = real(self, memory, batch_size, max_length)
+        late = max_length != model_checks.L - 1 or self.scope.is_mutable_collection("losses")
+        return cache if late else {**cache, "state": jax.tree.map(jnp.zeros_like, cache["state"])}
+
+    return initial_cache
+
+
+@bug("each word sees the one it must write", "attention", (AttentionDecoder, "__call__"))
+def _(real):
+    return lambda self, tokens, memory, *, train: real(
+        self, jnp.roll(tokens, -1, axis=1), memory, train=train
+    )
+
+
+@bug("words are read from last to first", "attention", (AttentionDecoder, "__call__"))
+def _(real):
+    return lambda self, tokens, memory, *, train: real(self, tokens[:, ::-1], memory, train=train)[
+        :, ::-1
+    ]
+
+
+# ---- decoding
+
+ADVANCE = (beam_search.BeamSearch, "_advance")
+SCORE = (beam_search.BeamSearch, "score")
+SAMPLE = (sampling, "filtered_sample")
+
+
+@bug("the cache is not reordered", "decoding", (beam_search, "_reordered"))
+def _(real):
+    return lambda old, new, parents: new
+
+
+@bug("the words are not reordered", "decoding", (beam_search, "_rows"))
+def _(real):
+    return lambda x, indices: x[:, : indices.shape[1]] if x.ndim == 3 else real(x, indices)
+
+
+@bug("beams are tiled a b a b", "decoding", (beam_search, "tile"))
+def _(real):
+    return lambda tree, times, batch_size: jax.tree.map(
+        lambda leaf: jnp.tile(leaf, (times, *[1] * (leaf.ndim - 1))), tree
+    )
+
+
+@bug("no length penalty", "decoding", SCORE)
+def _(real):
+    return lambda self, log_probs, lengths: log_probs
+
+
+@bug("the length counts BOS", "decoding", SCORE)
+def _(real):
+    return lambda self, log_probs, lengths: real(self, log_probs, lengths + 1)
+
+
+@bug("the length multiplies", "decoding", SCORE)
+def _(real):
+    return lambda self, log_probs, lengths: log_probs**3 / real(self, log_probs, lengths) ** 2
+
+
+@bug("stops before a longer one can win", "decoding", SCORE)
+def _(real):
+    return lambda self, log_probs, lengths: (
+        log_probs * 9 if isinstance(lengths, int) else real(self, log_probs, lengths)
+    )
+
+
+@bug("ended beams are forgotten", "decoding", (beam_search, "_merged"))
+def _(real):
+    return lambda old, new: old
+
+
+@bug("the first to end wins", "decoding", (beam_search, "_merged"))
+def _(real):
+    return lambda old, new: jax.tree.map(
+        lambda a, b: (
+            jnp.where(jnp.isfinite(old.scores.min()), a, b[:, : a.shape[1]])
+            if b.shape[1] >= a.shape[1]
+            else a
+        ),
+        old,
+        new,
+    )
+
+
+@bug("beams go on after EOS", "decoding", (beam_search, "EOS"))
+def _(real):
+    return 10_000
+
+
+@bug("banned tokens are not banned", "decoding", (beam_search, "constrain"))
+def _(real):
+    return lambda *args, banned, **options: real(*args, banned=(), **options)
+
+
+@bug("min_length leaves EOS out", "decoding", (beam_search, "constrain"))
+def _(real):
+    return lambda *args, min_length, **options: real(*args, min_length=min_length - 1, **options)
+
+
+@bug("4-grams are blocked, not trigrams", "decoding", (decoding, "_block_repeated_ngrams"))
+def _(real):
+    return lambda logits, tokens, length, n: real(logits, tokens, length, n + 1)
+
+
+@bug("scores are logits", "decoding", (jax.nn, "logsumexp"))
+def _(real):
+    return lambda a, axis=None, keepdims=False, **options: (
+        0 * real(a, axis=axis, keepdims=keepdims, **options)
+    )
+
+
+@bug("ended rows go on", "decoding", (sampling, "PAD"))
+def _(real):
+    return 5
+
+
+@bug("top_p before top_k", "decoding", SAMPLE)
+def _(real):
+    def sample(keys, logits, *, top_k, top_p):
+        order = jnp.argsort(-logits, axis=-1)
+        probs = jax.nn.softmax(jnp.take_along_axis(logits, order, -1))
+        kept = jnp.cumsum(probs, -1) - probs < top_p
+        kept = jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), -1)
+        return real(keys, jnp.where(kept, logits, -1e9), top_k=top_k, top_p=1.0)
+
+    return sample
+
+
+@bug("top_p leaves out the token that reaches it", "decoding", SAMPLE)
+def _(real):
+    return lambda keys, logits, *, top_k, top_p: real(
+        keys, logits, top_k=top_k, top_p=top_p if top_p == 1 else 0.9 * top_p
+    )
+
+
+@bug("top_k keeps one more", "decoding", SAMPLE)
+def _(real):
+    return lambda keys, logits, *, top_k, top_p: real(
+        keys, logits, top_k=top_k and top_k + 1, top_p=top_p
+    )
+
+
+@bug("rows share their noise", "decoding", SAMPLE)
+def _(real):
+    return lambda keys, logits, **filters: real(
+        jnp.broadcast_to(keys[:1], keys.shape), logits, **filters
+    )
+
+
+@bug("positions share their noise", "decoding", (jax.random, "fold_in"))
+def _(real):
+    return lambda key, data: (
+        key if jnp.ndim(data) == 0 and not isinstance(data, int) else real(key, data)
+    )
+
+
+@bug("temperature multiplies", "decoding", (sampling.Sampling, "__call__"))
+def _(real):
+    def call(self, *args, **options):
+        if self.temperature > 0:
+            self = dataclasses.replace(self, temperature=1 / self.temperature)
+        return real(self, *args, **options)
+
+    return call
+
+
+# ---- training
+
+RESTORE = (checkpoints, "restore")
+
+
+@bug("the average is not evaluated", "training", (state.State, "eval_variables"))
+def _(real):
+    return state.State.variables
+
+
+@bug("the average's decay is turned round", "training", (steps, "moving_average"))
+def _(real):
+    return lambda average, params, decay: real(average, params, 1 - decay)
+
+
+@bug("everything decays", "training", (optimizers.Optimizer, "decayed"))
+def _(real):
+    return lambda self, params: jax.tree.map(lambda _: True, params)
+
+
+@bug("nothing decays", "training", (optimizers.Optimizer, "decayed"))
+def _(real):
+    return lambda self, params: jax.tree.map(lambda _: False, params)
+
+
+@bug("frozen parameters move", "training", (optimizers.Optimizer, "trainable"))
+def _(real):
+    return lambda self, params: jax.tree.map(lambda _: True, params)
+
+
+@bug("mean of the micro-batches' means", "training", (training_checks.toys.Task, "loss"))
+def _(real):
+    def loss(self, *args, **options):
+        objective, aux = real(self, *args, **options)
+        mean = aux.metrics["loss"]
+        counted = Mean(total=mean.total / mean.count, count=jnp.ones(()))
+        return objective, aux._replace(metrics={**aux.metrics, "loss": counted})
+
+    return loss
+
+
+@bug("one micro-batch again and again", "training", (steps, "split"))
+def _(real):
+    return lambda x, parts: jnp.broadcast_to(real(x, parts)[:1], real(x, parts).shape)
+
+
+@bug("the schedule is one step ahead", "training", (optimizers.Optimizer, "schedule"))
+def _(real):
+    return lambda self, step: real(self, step + 1)
+
+
+@bug("each leaf is clipped by itself", "training", (optax, "clip_by_global_norm"))
+def _(real):
+    def clip(bound):
+        def update(leaf):
+            return leaf * jnp.minimum(1, bound / jnp.linalg.norm(leaf.ravel()))
+
+        return optax.stateless(lambda updates, _: jax.tree.map(update, updates))
+
+    return clip
+
+
+@bug("every step drops the same", "training", (steps, "step_key"))
+def _(real):
+    return lambda key, step: key
+
+
+@bug("torch's momentum in batch norm", "training", (norm.BatchNorm, "__call__"))
+def _(real):
+    return lambda self, *args, **options: real(
+        dataclasses.replace(self, momentum=1 - self.momentum), *args, **options
+    )
+
+
+@bug("moments are lost on restore", "training", RESTORE)
+def _(real):
+    def restore(workdir, like):
+        found, position = real(workdir, like)
+        return found.replace(opt_state=jax.tree.map(jnp.zeros_like, found.opt_state)), position
+
+    return restore
+
+
+@bug("the average is lost on restore", "training", RESTORE)
+def _(real):
+    def restore(workdir, like):
+        found, position = real(workdir, like)
+        return found.replace(ema=found.params), position
+
+    return restore
+
+
+@bug("the position is one off on restore", "training", RESTORE)
+def _(real):
+    return lambda workdir, like: (real(workdir, like)[0], real(workdir, like)[1] + 1)
+
+
+@bug("mean of the batches' means", "training", (Mean, "__add__"))
+def _(real):
+    def add(self, other):
+        halves = [m.total / jnp.where(m.count == 0, 1, m.count) for m in (self, other)]
+        return Mean(total=(halves[0] + halves[1]) / 2, count=jnp.ones_like(self.count))
+
+    return add
+
+
+@bug("sums in bfloat16", "training", (Mean, "__add__"))
+def _(real):
+    def add(self, other):
+        small = [m.total.astype(jnp.bfloat16) for m in (self, other)]
+        return Mean(total=(small[0] + small[1]).astype(jnp.float32), count=self.count + other.count)
+
+    return add
+
+
+@bug("only the last batch is scored", "training", (evaluation, "total"))
+def _(real):
+    return lambda stats: list(stats)[-1]
+
+
+@bug("copies in the last batch are scored", "training", (training_checks.toys.Task, "score"))
+def _(real):
+    return lambda self, predictions, batch, references: real(
+        self, predictions, {**batch, "valid": np.ones_like(batch["valid"])}, references
+    )
+
+
+# ---- data and corpus scores
+
+IN_ORDER = (pipeline._MakeBatch, "_in_order")
+ORDER = (pipeline, "_order")
+BATCHES = (pipeline.Pipeline, "batches")
+GENERATOR = (pipeline, "_generator")
+
+
+@bug("the last batch is dropped", "data", (pipeline.Pipeline, "num_batches"))
+def _(real):
+    return property(lambda self: len(self.source) // self.batch_size)
+
+
+@bug("copies in the last batch are valid", "data", IN_ORDER)
+def _(real):
+    def in_order(self, slots):
+        made = real(self, slots)
+        made.batch["id"] = np.abs(made.batch["id"])
+        made.batch["valid"][:] = True
+        return made
+
+    return in_order
+
+
+@bug("every epoch has the same order", "data", ORDER)
+def _(real):
+    return lambda seed, epoch, size: real(seed, 0, size)
+
+
+@bug("the seed is ignored", "data", ORDER)
+def _(real):
+    return lambda seed, epoch, size: real(0, epoch, size)
+
+
+@bug("training is not shuffled", "data", ORDER)
+def _(real):
+    return lambda seed, epoch, size: np.arange(size)
+
+
+@bug("drawn with replacement", "data", ORDER)
+def _(real):
+    return lambda seed, epoch, size: np.random.default_rng((seed, epoch)).integers(0, size, size)
+
+
+@bug("resumes one batch too late", "data", BATCHES)
+def _(real):
+    return lambda self, position=0, **options: real(self, position + (position > 0), **options)
+
+
+@bug("resumes at the batch before", "data", BATCHES)
+def _(real):
+    return lambda self, position=0, **options: real(self, max(position - 1, 0), **options)
+
+
+@bug("all examples share their draws", "data", GENERATOR)
+def _(real):
+    return lambda seed, stream: real(seed, 0)
+
+
+@bug("every epoch has the same draws", "data", GENERATOR)
+def _(real):
+    return lambda seed, stream: real(seed, stream & ((1 << 40) - 1))
+
+
+@bug("all hosts read the same rows", "data", BATCHES)
+def _(real):
+    return lambda self, position=0, shard=(0, 1): real(self, position, shard=(0, shard[1]))
+
+
+@bug("the corpus score is that of the last batch", "data", (metrics, "total"))
+def _(real):
+    return lambda stats: list(stats)[-1]
+
+
+# ---- running them
+
+
+def attention_subject() -> Subject:
+    decoder = AttentionDecoder(
+        vocab_size=21,
+        width=8,
+        embedding_width=6,
+        attention_width=5,
+        doubly_stochastic_weight=0.5,
+        rnn_dropout_rate=0.3,
+    )
+    image = np.random.default_rng(0).random((B, 8, 8, 3), np.float32)
+    return Subject(
+        Generator(decoder=decoder, image_encoder=SmallCnn(features=(4, 6))), {"image": image}
+    )
+
+
+ROOMS = {
+    "loss": Room(loss_checks.CHECKS, loss_checks.Loss),
+    "attention": Room(model_checks.CHECKS, attention_subject),
+    "decoding": Room(decoding_checks.CHECKS),
+    "training": Room(training_checks.CHECKS, training_checks.Training),
+    "data": Room(data_checks.CHECKS),
+}
+
+
+def failures(room: Room) -> set[str]:
+    """The names of the checks that fail, now."""
+    arguments = [room.subject()] if room.subject else []
+    failed = set()
+    for check in room.checks:
+        try:
+            check(*arguments)
+        except Exception:  # an error is as good a sign as a failed assertion
+            failed.add(check.__name__)
+    return failed
+
+
+def caught(bug: Bug) -> set[str]:
+    with bug.switched_on():
+        return failures(ROOMS[bug.room])
+
+
+def table(name: str) -> tuple[list[str], int, int]:
+    """The room's table in Markdown, the number of bugs, and of those that were caught."""
+    room, bugs = ROOMS[name], [bug for bug in BUGS if bug.room == name]
+    clean = failures(room)
+    rows = {"(none)": clean, **{bug.name: caught(bug) for bug in bugs}}
+    used = [check.__name__ for check in room.checks]
+    lines = [f"### {name}", ""]
+    lines += [
+        f"{i}. {check.removeprefix('check_').replace('_', ' ')}" for i, check in enumerate(used, 1)
+    ]
+    lines += ["", "| bug | " + " | ".join(str(i) for i in range(1, len(used) + 1)) + " |"]
+    lines += ["|---|" + "---|" * len(used)]
+    for bug_name, failed in rows.items():
+        marks = " | ".join("X" if check in failed else " " for check in used)
+        lines.append(f"| {bug_name} | {marks} |")
+    found = sum(bool(rows[bug.name]) for bug in bugs)
+    if clean:
+        lines.append(f"\nWithout a bug these fail: {sorted(clean)}")
+    return lines, len(bugs), found if not clean else 0
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(ROOMS)
+    if unknown:
+        raise SystemExit(f"no such room: {sorted(unknown)}; there are {', '.join(ROOMS)}")
+    start, total, found = time.perf_counter(), 0, 0
+    for name in names or ROOMS:
+        lines, bugs, hits = table(name)
+        total, found = total + bugs, found + hits
+        print("\n".join(lines), end="\n\n", flush=True)
+    print(f"{found} of {total} bugs caught, {time.perf_counter() - start:.0f} seconds")
+    return 0 if found == total else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
