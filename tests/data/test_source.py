@@ -10,6 +10,7 @@ from tests.data.made import HOSTILE, jpeg, numbers, write_image_folder
 from vlm_jax import config
 from vlm_jax.data.datasets.image_folder import ImageFolder
 from vlm_jax.data.files import default_data_dir, well_formed
+from vlm_jax.data.image_transforms import Decode, Resize
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.sampling import EachCaption, First
 from vlm_jax.data.source import (
@@ -20,6 +21,7 @@ from vlm_jax.data.source import (
     references_of,
     replace_source,
 )
+from vlm_jax.data.text_transforms import FirstCaption, Tokenize
 
 
 def captioned(counts):
@@ -141,7 +143,9 @@ def test_pictures_are_read_as_they_are(tmp_path):
     for i in range(2):
         (tmp_path / f"{i}.jpg").write_bytes(jpeg(i))
     pictures = Pictures(paths=paths)
-    assert pictures[1] == {"id": 1, "image": jpeg(1), "image_name": paths[1]}
+    example = {**pictures[1]}
+    assert (example.pop("captions"), example.pop("caption")) == (("",), "")
+    assert example == {"id": 1, "image": jpeg(1), "image_name": paths[1]}
     assert len(pictures) == 3 and pictures.references[2] == {"image_name": (paths[2],)}
     with pytest.raises(FileNotFoundError, match="2.jpg"):
         pictures[2]
@@ -192,6 +196,33 @@ def test_replace_source_reaches_through_the_wrappers(tmp_path):
     assert replace_source(folder, pictures) == pictures
     with pytest.raises(TypeError, match="given int"):
         replace_source(3, pictures)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_pipelines_of_a_captioner_run_on_pictures_without_captions(tmp_path, pairs):
+    write_image_folder(tmp_path / "own", 4)
+    source, tokenize = (
+        ImageFolder(str(tmp_path / "own")),
+        Tokenize(tokenizer=Letters(), max_length=5),
+    )
+    chosen = () if pairs else (FirstCaption(),)
+    pipeline = Pipeline(
+        source=EachCaption(source) if pairs else source,
+        transforms=(Decode(), Resize(size=8), *chosen, tokenize),
+        batch_size=4,
+        train=False,
+    )
+    before = next(pipeline.batches())[1]
+    paths = tuple(str(tmp_path / "own" / f"{i:03d}.jpg") for i in range(3))
+    _, batch = next(replace_source(pipeline, Pictures(paths=paths)).batches())
+    assert batch["id"].tolist() == [0, 1, 2, -1] and batch["target"][0].tolist() == [1, 2, 0, 0, 0]
+    rows = [0, 2] if pairs else [0, 1]  # two captions a picture
+    np.testing.assert_array_equal(batch["image"][:2], before["image"][rows])
+
+
+class Letters:
+    def encode(self, text):
+        return [4 + ord(letter) % 20 for letter in text]
 
 
 def test_every_hostile_caption_can_be_stored_and_only_lone_surrogates_change():

@@ -109,7 +109,11 @@ class InMemory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Picture files given by path, without captions: what `predict IMAGE...` looks at. Ids are 0, 1, 2 ..."""
+    """Picture files given by path: what `predict IMAGE...` looks at. Ids are 0, 1, 2 ...
+
+    Nobody has described them. So that the transforms of a captioning pipeline run on them all the same, an empty text
+    stands where they expect a caption; `references`, which scores are computed from, have none.
+    """
 
     paths: tuple[str, ...]
 
@@ -122,7 +126,13 @@ class Pictures:
 
     def __getitem__(self, index: int) -> Example:
         path = self.paths[index]
-        return {"id": np.int64(index), "image": Path(path).read_bytes(), "image_name": str(path)}
+        return {
+            "id": np.int64(index),
+            "image": Path(path).read_bytes(),
+            "image_name": str(path),
+            "captions": ("",),
+            "caption": "",
+        }
 
 
 def replace_source(holder: T, new: Source) -> T:
