@@ -25,7 +25,7 @@ class MultiHeadAttention(nn.Module, kw_only=True):
     """Scaled dot products in `num_heads` heads (Vaswani et al. 2017, eq. 1): [b q d] -> [b q width].
 
     With `num_kv_heads` groups of heads share keys and values (Ainslie et al. 2023). A query that may look
-    nowhere gets zeros. Dropout falls on the weights. Sows "attention" [b i q n] in "intermediates".
+    nowhere gets zeros. Dropout falls on the weights. Sows "weights" [b i q n] in "intermediates".
     """
 
     num_heads: int
@@ -65,7 +65,9 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         *,
         train: bool,
     ) -> Float[Array, "b q w"]:
-        return self.attend(queries, *self.keys_values(memory), mask, train=train)
+        x, weights = self.attend(queries, *self.keys_values(memory), mask, train=train)
+        self.sow("intermediates", "weights", weights)
+        return x
 
     def keys_values(
         self, memory: Float[Array, "b n e"]
@@ -81,7 +83,8 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         mask: Bool[Array, "..."] | None,
         *,
         train: bool,
-    ) -> Float[Array, "b q w"]:
+    ) -> tuple[Float[Array, "b q w"], Float[Array, "b i q n"]]:
+        """The result, and the weights before dropout."""
         query = self.query(queries)
         b, q, heads, d = query.shape
         groups = keys.shape[2]
@@ -93,12 +96,13 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         else:
             mask = jnp.broadcast_to(mask, (b, q, keys.shape[1]))
             weights = masked_softmax(scores, mask[:, None, None])
-        self.sow("intermediates", "attention", weights.reshape(b, heads, q, -1))
-        weights = self.dropout(weights.astype(values.dtype), deterministic=not train)
-        x = jnp.einsum("bgrqn,bngd->bqgrd", weights, values)
+        kept = self.dropout(weights.astype(values.dtype), deterministic=not train)
+        x = jnp.einsum("bgrqn,bngd->bqgrd", kept, values)
         x = self.output(x.reshape(b, q, heads, d))
         # Without this a query that looks nowhere would get the output layer's bias.
-        return x if mask is None else jnp.where(mask.any(-1)[..., None], x, 0)
+        if mask is not None:
+            x = jnp.where(mask.any(-1)[..., None], x, 0)
+        return x, weights.reshape(b, heads, q, -1)
 
     def initial_cache(self, batch_size: int, max_length: int) -> KeyValueCache:
         shape = (
@@ -115,10 +119,8 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         x: Float[Array, "b q d"],
         cache: KeyValueCache,
         mask: Bool[Array, "..."],
-        *,
-        train: bool = False,
     ) -> tuple[Float[Array, "b q w"], KeyValueCache]:
-        """Self-attention of q more positions, over themselves and those read before.
+        """Self-attention of q more positions, over themselves and those read before; no dropout.
 
         The mask is over the whole cache: [b q capacity]. A row that has no room for the q positions
         gives NaN.
@@ -135,7 +137,7 @@ class MultiHeadAttention(nn.Module, kw_only=True):
             ),
             position=cache.position + q,
         )
-        x = self.attend(x, new.keys, new.values, mask, train=train)
+        x, _ = self.attend(x, new.keys, new.values, mask, train=False)
         return jnp.where((places < capacity)[..., None], x, jnp.nan), new
 
 
