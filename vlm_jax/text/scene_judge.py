@@ -15,7 +15,7 @@ from vlm_jax.text.scene_language import NUMBERS, Facts, Mention, parse
 
 PICTURE_SIZE = 64
 MIDDLE = (PICTURE_SIZE - 1) / 2  # centres are whole pixels, so that none lies on the line
-MIDDLE_REACH = 8  # pixels from the middle in which 'in the middle' is true
+MIDDLE_REACH = 12  # pixels from the middle in which 'in the middle' is true
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,10 @@ from vlm_jax.text.scene_judge import MIDDLE, Scene, SceneObject, holds
 from vlm_jax.text.scene_language import NUMBERS, PLACES, PLURALS
 
 NUM_CAPTIONS = 5
-MARGIN = 6  # pixels by which one object is higher, or off the middle, before a caption says so
+MARGIN = 8  # pixels by which one object is higher, or off the middle, before a caption says so
+# How often a caption begins with the thing itself and not with `there is` or the like. The plain
+# list is the commonest wording: a captioner that always takes the likeliest word settles on it.
+BARE_LIST, BARE_OTHER = 0.8, 0.2
 
 T = TypeVar("T")
 
@@ -31,11 +34,11 @@ def _one_object(scene: Scene, rng: np.random.Generator) -> list[str]:
     sized, plain = noun(only, size=True), noun(only)
     place = place_of(only)
     return [
-        lead(rng) + a(sized),
+        lead(rng, BARE_LIST) + a(sized),
         pick(rng, ("there is one ", "one ", "the picture shows one ")) + sized,
         pick(rng, ("there is one object, ", "one object, ", "this is ")) + a(sized),
-        f"{lead(rng)}{a(plain)} {place}",
-        f"{lead(rng)}{a(sized)} {place}",
+        f"{lead(rng, BARE_OTHER)}{a(plain)} {place}",
+        f"{lead(rng, BARE_OTHER)}{a(sized)} {place}",
     ]
 
 
@@ -45,18 +48,19 @@ def _several_objects(scene: Scene, rng: np.random.Generator) -> list[str]:
     names = [noun(each) for each in objects]
     sized = [noun(each, size=True) for each in objects]
     return [
-        lead(rng) + enumerate_(map(a, sized)),
+        lead(rng, BARE_LIST) + enumerate_(map(a, sized)),
         pick(rng, ("from left to right, ", "left to right, "))
         + enumerate_(map(a, pick(rng, (names, sized)))),
         pick(rng, (f"{total} objects, ", f"there are {total} objects, "))
         + enumerate_(map(a, pick(rng, (names, sized)))),
         _lead_groups(objects, rng) + enumerate_(_grouped(objects)),
-        _related(objects, rng) if len(set(names)) == len(names) else _placed(objects),
+        lead(rng, BARE_OTHER)
+        + (_related(objects, rng) if len(set(names)) == len(names) else _placed(objects)),
     ]
 
 
 def _lead_groups(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
-    text = lead(rng)
+    text = lead(rng, BARE_OTHER)
     plural = sum(noun(each) == noun(objects[0]) for each in objects) > 1
     return text.replace("there is", "there are") if plural else text
 
@@ -85,8 +89,7 @@ def _related(objects: Sequence[SceneObject], rng: np.random.Generator) -> str:
     """Relations between neighbours, or for four objects a list and then one relation."""
     if len(objects) == 2:
         first, second = objects if rng.integers(3) else objects[::-1]
-        link = pick(rng, (" ", " is "))
-        return f"{a(noun(first))}{link}{relation_of(first, second, rng)} {a(noun(second))}"
+        return f"{a(noun(first))} {relation_of(first, second, rng)} {a(noun(second))}"
     if len(objects) == 3:
         first, second, third = objects
         return (
@@ -134,9 +137,11 @@ def enumerate_(parts) -> str:
     return f"{', '.join(rest)} and {last}" if rest else last
 
 
-def lead(rng: np.random.Generator) -> str:
-    """How a caption may begin; most of the time with the thing itself."""
-    return pick(rng, ("", "", "", "there is ", "a picture of ", "the picture shows "))
+def lead(rng: np.random.Generator, bare_rate: float) -> str:
+    """How a caption may begin."""
+    if rng.random() < bare_rate:
+        return ""
+    return pick(rng, ("there is ", "a picture of ", "the picture shows "))
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
