@@ -12,12 +12,14 @@ model is refused with the paths that differ.
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -118,10 +120,10 @@ def best_step(workdir: Path) -> int | None:
     folder = Path(workdir) / "checkpoints"
     for step in reversed(steps(folder)):
         try:
-            best = _read_meta(folder / str(step))["progress"].get("best")
+            best = _best(_read_meta(folder / str(step))["progress"])
         except Damaged:
             continue
-        return best["step"] if best and best["step"] in steps(folder) else None
+        return best if best in steps(folder) else None
     return None
 
 
@@ -147,7 +149,8 @@ class Checkpoints:
         self.workdir = Path(workdir).absolute()
         self.folder = self.workdir / "checkpoints"
         self._keep = keep
-        self._pending: tuple[int, dict] | None = None
+        self._pending: int | None = None  # the step that is being written
+        self._best: int | None = None
         self._lock = Lock(self.workdir)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
@@ -171,7 +174,9 @@ class Checkpoints:
                 shutil.rmtree(aside)
             os.replace(path, aside)
 
-        return _newest(self.folder, like, on_damage=put_aside)
+        found = _newest(self.folder, like, on_damage=put_aside)
+        self._best = _best(found.progress) if found else None
+        return found
 
     def save(
         self, step: int, state: State, position: int, progress: Mapping[str, Any] | None = None
@@ -181,6 +186,7 @@ class Checkpoints:
 
         self.wait()
         faultpoint("before_save")
+        self._best = _best(progress or {})
         leaves = {name: _host(leaf) for name, leaf in named_leaves(state).items()}
         body = {
             "format": FORMAT,
@@ -203,7 +209,7 @@ class Checkpoints:
             # The same step, with evaluations that the first save did not have.
             os.replace(path, self.folder / f"replaced-{step}")
             faultpoint("after_put_aside")
-        self._pending = (step, body["progress"])
+        self._pending = step
         with self._reported(), _quiet():
             self._writer.save(
                 path,
@@ -227,14 +233,15 @@ class Checkpoints:
         with self._reported(), _quiet():
             self._writer.wait_until_finished()
         faultpoint("after_save")
-        _, progress = self._pending
         self._pending = None
         self._sweep()
-        self._prune((progress.get("best") or {}).get("step"))
+        self._prune()
 
     def close(self, *, quietly: bool = False) -> None:
         try:
             self.wait()
+            if not quietly:
+                self._prune()
         except CheckpointError:
             if not quietly:
                 raise
@@ -252,9 +259,9 @@ class Checkpoints:
             elif kind in ("replaced", "deleting") or "orbax-checkpoint-tmp" in path.name:
                 shutil.rmtree(path)
 
-    def _prune(self, best: int | None) -> None:
+    def _prune(self) -> None:
         for step in steps(self.folder)[: -self._keep]:
-            if step == best:
+            if step == self._best:
                 continue
             # Renamed first: a step that is half deleted is never listed.
             going = self.folder / f"deleting-{step}"
@@ -270,13 +277,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            step = self._pending[0] if self._pending else None
-            self._pending = None
+            step, self._pending = self._pending, None
             with contextlib.suppress(OSError):
                 self._sweep()
             left = steps(self.folder)
-            full = "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
-            advice = "free some space" if full else "see the error above"
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+            full = full or "No space left" in str(error)
+            advice = "free some space" if full else "mend that"
             raise CheckpointError(
                 f"saving step {step} to {self.folder} failed: {_first_line(error)}; {advice} and start again: "
                 f"the run goes on from step {left[-1] if left else 0}"
@@ -315,6 +322,10 @@ def write_json(path: Path, node: Any) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(node, indent=1) + "\n")
     os.replace(temporary, path)
+
+
+def _best(progress: Mapping[str, Any]) -> int | None:
+    return (progress.get("best") or {}).get("step")
 
 
 # ---- reading
@@ -488,16 +499,27 @@ def _reader() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Orbax logs hundreds of lines when a file is damaged; the one that matters is in our own message."""
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        absl.setLevel(level)
+    """Without the warnings and the hundreds of lines of Orbax; what matters is in our own message.
+
+    Its threads go on complaining after this has been left, so what hushes them stays.
+    """
+    _hush_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@functools.cache
+def _hush_threads() -> None:
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    plain = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # Reads and writes that a failure left behind find their event loop closed, each with a traceback.
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            plain(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _temporary_path_class() -> type:
