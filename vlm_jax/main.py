@@ -8,300 +8,575 @@
 An experiment file ends with `main(paper, scenes, smoke)`; the first function is the default.
 """
 
-import argparse
+import collections
 import dataclasses
-import datetime
+import difflib
 import inspect
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlm_jax import config
 
 ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
+RESULTS = "experiments/results"
 VERBS = ("train", "evaluate", "predict", "describe")
-
-
-def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
-    """Runs one verb of one experiment; returns the exit code. Errors of the user end with one line and code 2."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    functions = {function.__name__: function for function in experiments}
-    home = inspect.getmodule(experiments[0])
-    try:
-        options, pictures, changes = _parse(argv, functions, home)
-        build = functions[options.function]
-        run = {
-            "train": _train,
-            "evaluate": _evaluate,
-            "predict": _predict,
-            "describe": _describe,
-        }[options.verb]
-        return run(build, home, options, pictures, changes, argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
+    "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
+    "step": ("STEP", "evaluate, predict: a number, latest, or best (the default)"),
+    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
+    "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
+    "json": (None, "predict: a JSON object a line, with file, caption and log_prob"),
+    "attention": ("DIR", "predict: also write pictures of where each word looked"),
+    "traceback": (None, "show where an error comes from"),
+    "help": (None, "this text, and every path with its value"),
+}
 
 
 class UserError(Exception):
     """A message for the person at the terminal; no traceback."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """What was typed, and the experiment file that it was typed for."""
+
+    module: str  # 'experiments.show_and_tell'
+    doc: str
+    functions: Mapping[str, Callable[[], Any]]
+    argv: Sequence[str]
+    verb: str | None
+    function: str | None  # None: not named, so the default, or that of the workdir
+    words: Sequence[str]  # what is left: the pictures
+    options: Mapping[str, str]
+    changes: Mapping[str, str]  # path -> value
+
+    @property
+    def name(self) -> str:
+        return self.module.split(".")[-1]
+
+    @property
+    def chosen(self) -> str:
+        return self.function or next(iter(self.functions))
+
+    def build(self) -> Any:
+        """The experiment of the function, with the changes."""
+        return _changed(self.functions[self.chosen](), self.changes)
+
+    def about(self) -> dict[str, str]:
+        return {
+            "experiment": self.name,
+            "function": self.chosen,
+            "command": shlex.join(["python", "-m", self.module, *self.argv]),
+        }
+
+
+def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
+    """Runs one verb of one experiment; returns the exit code. Errors of the user end with one line and code 2."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command = _parse(argv, experiments)
+        if "help" in command.options:
+            print(_help(command))
+        else:
+            _VERBS[command.verb](command)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if "--traceback" in argv or not _is_message(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
 # ---- verbs
 
 
-def _train(build, home, options, pictures, changes, argv) -> int:
+def _train(command: Command) -> None:
+    from vlm_jax.report import curves
     from vlm_jax.train import logs, loop
-    from vlm_jax.train.checkpoints import CheckpointError, Locked
-    from vlm_jax.train.runs import NonFiniteError
 
-    _no_pictures(pictures, "train")
-    experiment = _changed(build(), changes)
-    workdir = Path(options.workdir) if options.workdir else None
-    if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
-        about = {
-            "experiment": _name(home),
-            "function": options.function,
-            "command": shlex.join(["python", "-m", _module(home), *argv]),
-        }
-        (workdir / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-    try:
-        loop.train(experiment, workdir, logs.Console())
-    except (NonFiniteError, CheckpointError, Locked, ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
-    return 0
+    _refuse_words(command)
+    experiment, workdir = command.build(), _workdir(command)
+    if workdir is None:
+        print("no --workdir: nothing of this run will be kept", file=sys.stderr)
+        loop.train(experiment, None, logs.Console())
+        return
+    _check_about(command, workdir)
+    loop.train(experiment, workdir, Kept(experiment=experiment, about=Hashable(command.about())))
+    curves.write_curves(workdir / "metrics.jsonl", workdir / "curves.png")
 
 
-def _evaluate(build, home, options, pictures, changes, argv) -> int:
+def _evaluate(command: Command) -> None:
+    from vlm_jax.report import record
     from vlm_jax.train import evaluation as evaluations
     from vlm_jax.train import runs
 
-    _no_pictures(pictures, "evaluate")
-    experiment, variables, step = _trained(options, changes)
-    chosen = [
-        e for e in experiment.evaluations if not options.only or e.name in options.only.split(",")
-    ]
-    if not chosen:
-        names = ", ".join(e.name for e in experiment.evaluations)
-        raise UserError(f"--only {options.only}: this experiment evaluates {names}")
+    _refuse_words(command)
+    experiment, workdir = _trained(command)
+    chosen = _chosen_evaluations(experiment, command.options.get("only"))
+    if "record" in command.options:
+        for evaluation in chosen:
+            record.dataset_and_split(evaluation)  # refuses now what it would refuse after an hour
+    variables, step = _variables(workdir, command.options.get("step"))
+    measured = []
     for evaluation in chosen:
         found = evaluations.evaluate(
             evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
         )
-        numbers = found.numbers
-        runs.report(evaluation, Path(options.workdir), step, found)
-        print(json.dumps({"evaluation": evaluation.name, "step": step, **_rounded(numbers)}))
-        if options.record:
-            path = _record(home, options, experiment, variables, evaluation, numbers)
+        runs.report(evaluation, workdir, step, found)
+        numbers = record.rounded(found.numbers)
+        print(json.dumps({"evaluation": evaluation.name, "step": step, **numbers}), flush=True)
+        measured.append((evaluation, found.numbers))
+    if "record" in command.options:
+        run = _about_run(command, experiment, variables, workdir)
+        for path in record.write_results(command.options["record"] or RESULTS, run, measured):
             print(f"recorded {path}")
-    return 0
 
 
-def _predict(build, home, options, pictures, changes, argv) -> int:
-    from vlm_jax.data import source as sources
+def _predict(command: Command) -> None:
     from vlm_jax.train.evaluation import Evaluation, evaluate
 
+    pictures = list(command.words)
     if not pictures:
         raise UserError("predict needs picture files: predict a.jpg b.png --workdir DIR")
     missing = [name for name in pictures if not Path(name).is_file()]
     if missing:
-        raise UserError(f"no such picture: {', '.join(missing[:5])}")
-    experiment, variables, step = _trained(options, changes)
-    if not experiment.evaluations:
-        raise UserError("this experiment has no evaluation to take its preprocessing from")
-    pipeline = experiment.evaluations[0].data
-    pipeline = dataclasses.replace(
-        pipeline,
-        source=sources.replace_source(pipeline.source, sources.Pictures(paths=tuple(pictures))),
-        batch_size=min(pipeline.batch_size, max(8, len(pictures))),
-    )
+        raise UserError(f"no such picture file: {', '.join(missing[:5])}")
+    experiment, workdir = _trained(command)
+    pipeline, good = _over_pictures(experiment, pictures)
+    variables, _ = _variables(workdir, command.options.get("step"))
     captions = Evaluation(name="predict", data=pipeline, loss=False, reports=(_nothing,))
     task = dataclasses.replace(experiment.task, metrics=())
     examples = evaluate(captions, experiment.model, task, variables, seed=experiment.seed).examples
-    found = {example["id"]: example for example in examples}
-    for number, name in enumerate(pictures):
-        if number in found:
-            print(f"{name}\t{found[number]['prediction']}")
+    for example in examples:
+        name, caption = good[example["id"]], example["prediction"]
+        if "json" in command.options:
+            print(json.dumps({"file": name, "caption": caption, "log_prob": example["log_prob"]}))
         else:
-            print(f"{name}\t(skipped: this picture cannot be read)")
-    if options.attention:
-        _attention_sheets(found, pictures, Path(options.attention))
-    return 0
+            print(f"{name}\t{caption}")
+    if "attention" in command.options:
+        _attention_sheets(examples, good, Path(command.options["attention"]))
 
 
-def _describe(build, home, options, pictures, changes, argv) -> int:
-    _no_pictures(pictures, "describe")
-    experiment = _changed(build(), changes)
-    if options.workdir:
-        experiment, _, _ = _trained(options, changes)
+def _describe(command: Command) -> None:
     from vlm_jax.report.modules import module_table
 
+    _refuse_words(command)
+    if _workdir(command) is not None:
+        experiment, _ = _trained(command)
+    else:
+        experiment = command.build()
     batch = next(iter(experiment.train_data.batches()))[1]
     print(module_table(experiment.model, batch))
-    return 0
 
 
-# ---- pieces
+_VERBS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "describe": _describe}
 
 
-def _trained(options, changes):
-    """The experiment, the variables and the step of a workdir."""
+# ---- the workdir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The log of a run with a workdir: console and TensorBoard. It is opened when the run holds the workdir, so
+    this is also where about.json and the tokenizers are written."""
+
+    experiment: Any
+    about: Any
+
+    def open(self, workdir: Path, num_steps: int) -> Any:
+        from vlm_jax.train import logs
+        from vlm_jax.train.checkpoints import write_json
+
+        save_tokenizers(self.experiment, workdir)
+        write_json(workdir / ABOUT, dict(self.about))
+        return logs.Several(logs=(logs.Console(), logs.TensorBoard())).open(workdir, num_steps)
+
+
+class Hashable(dict):
+    """A dict that a frozen dataclass may hold; it is never changed."""
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.items())))
+
+
+def tokenizers(experiment: Any) -> list[Any]:
+    """The different tokenizers in the tree, in the order in which they come."""
+    found = {}
+
+    def note(node):
+        if _is_tokenizer(node):
+            found.setdefault(node)
+        return node
+
+    config.transform(experiment, note)
+    return list(found)
+
+
+def save_tokenizers(experiment: Any, workdir: Path) -> None:
+    """Writes tokenizer.json (tokenizer-2.json ...): the corpus is not needed to use what was trained.
+
+    Raises ValueError where a run would go on with rows that mean other words than before.
+    """
     from vlm_jax.train import checkpoints
 
-    if not options.workdir:
+    begun = checkpoints.steps(workdir / "checkpoints")
+    for number, tokenizer in enumerate(tokenizers(experiment), 1):
+        path = _tokenizer_path(workdir, number)
+        new = path.with_name(f"{path.name}.new")
+        tokenizer.save(new)
+        if begun and path.exists() and path.read_bytes() != new.read_bytes():
+            new.unlink()
+            raise ValueError(
+                f"{path} has another vocabulary than {type(tokenizer).__name__} builds now: its corpus has changed "
+                "since this run began; bring the old data back, or choose another --workdir"
+            )
+        os.replace(new, path)
+
+
+def with_saved_tokenizers(experiment: Any, workdir: Path) -> Any:
+    """The experiment with every tokenizer read from the workdir."""
+    found = tokenizers(experiment)
+    paths = {t: _tokenizer_path(workdir, number) for number, t in enumerate(found, 1)}
+
+    def read(node):
+        if _is_tokenizer(node) and paths[node].exists():
+            return dataclasses.replace(node, file=str(paths[node]))
+        return node
+
+    return config.transform(experiment, read)
+
+
+def _is_tokenizer(node: Any) -> bool:
+    methods = all(callable(getattr(node, name, None)) for name in ("encode", "decode", "save"))
+    return methods and "file" in {field.name for field in config.fields(node)}
+
+
+def _tokenizer_path(workdir: Path, number: int) -> Path:
+    return workdir / ("tokenizer.json" if number == 1 else f"tokenizer-{number}.json")
+
+
+def _workdir(command: Command) -> Path | None:
+    given = command.options.get("workdir")
+    return Path(given) if given else None
+
+
+def _check_about(command: Command, workdir: Path) -> None:
+    """Refuses the workdir of another experiment, or of another function that was asked for by name."""
+    path = workdir / ABOUT
+    if not path.is_file():
+        return
+    about = json.loads(path.read_text())
+    asked = command.chosen if command.verb == "train" else command.function or about["function"]
+    if (about["experiment"], about["function"]) != (command.name, asked):
+        raise UserError(
+            f"{workdir} belongs to {about['experiment']} {about['function']}, given {command.name} {asked}; "
+            "choose another --workdir"
+        )
+
+
+def _trained(command: Command) -> tuple[Any, Path]:
+    """The experiment of a workdir, with the changes of the command line, and the workdir."""
+    workdir = _workdir(command)
+    if workdir is None:
         raise UserError("--workdir DIR is needed: the folder that train wrote")
-    workdir = Path(options.workdir)
-    if not (workdir / "config.json").is_file():
+    path = workdir / "config.json"
+    if not path.is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
-    experiment = _changed(checkpoints.load_experiment(workdir), changes)
-    step = int(options.step) if options.step and options.step.isdigit() else options.step
-    variables, step = checkpoints.load_variables(workdir, step)
-    return experiment, variables, step
+    _check_about(command, workdir)
+    packages = (
+        *config.KNOWN_PACKAGES,
+        command.module.split(".")[0],
+    )  # yours, where it is your file
+    experiment = config.from_json(json.loads(path.read_text()), packages=packages)
+    return _changed(with_saved_tokenizers(experiment, workdir), command.changes), workdir
 
 
-def _attention_sheets(found, pictures, folder):
+def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
+    """The variables of a checkpoint, and its step. None is the best, or the newest where none is called best."""
+    from vlm_jax.train import checkpoints
+
+    found = checkpoints.steps(workdir / "checkpoints")
+    if not found:
+        raise UserError(f"{workdir} has no checkpoint yet; it has one after checkpoint_every steps")
+    if step in (None, "best"):
+        best = checkpoints.best_step(workdir)
+        wanted = found[::-1] if best is None else [best]
+    elif step == "latest":
+        wanted = found[::-1]
+    elif step.isdigit() and int(step) in found:
+        wanted = [int(step)]
+    else:
+        steps = ", ".join(map(str, found))
+        raise UserError(f"--step: given {step}, expected best, latest, or one of {steps}")
+    for number in wanted:
+        try:
+            return checkpoints.load_variables(workdir, number), number
+        except checkpoints.Damaged as error:
+            print(f"step {number} is damaged and left out: {error}", file=sys.stderr)
+    raise UserError(f"{workdir}: none of the checkpoints {wanted} can be read; try --step latest")
+
+
+def _chosen_evaluations(experiment: Any, only: str | None) -> list[Any]:
+    known = {evaluation.name: evaluation for evaluation in experiment.evaluations}
+    names = list(known) if only is None else only.split(",")
+    for name in names:
+        if name not in known:
+            raise UserError(f"--only: given {name}, expected one of {', '.join(known)}")
+    if not names:
+        raise UserError("this experiment has no evaluations")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path) -> dict[str, Any]:
+    """What a result file says of the run."""
+    import jax
+
+    from vlm_jax.report import record
+
+    run = json.loads((workdir / "run.json").read_text())
+    about = command.about() | {"command": run["command"]}
+    if (workdir / ABOUT).is_file():
+        about = json.loads((workdir / ABOUT).read_text())
+    if command.changes:  # what was measured is not what was trained: say how
+        about["command"] += " && " + command.about()["command"]
+    return {
+        **about,
+        "seed": experiment.seed,
+        "commit": run["commit"],
+        "device": run["device"],
+        "hours": record.hours_of_training(workdir / "metrics.jsonl"),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    }
+
+
+# ---- predict
+
+
+def _over_pictures(experiment: Any, pictures: Sequence[str]) -> tuple[Any, list[str]]:
+    """The pipeline of the first evaluation that predicts, reading the pictures, and those that can be read.
+
+    Its i-th example is the i-th of these. The others are named on stderr.
+    """
+    pipelines = [evaluation.data for evaluation in experiment.evaluations if evaluation.predict]
+    if not pipelines:
+        raise UserError("this experiment has no evaluation to take its preprocessing from")
+    _check_statistics(pipelines[0])
+    bad = _unreadable(_reading(pipelines[0], pictures))
+    for index, reason in bad.items():
+        print(f"skipped {pictures[index]}: {reason}", file=sys.stderr)
+    good = [name for index, name in enumerate(pictures) if index not in bad]
+    if not good:
+        raise UserError("none of the pictures can be read")
+    pipeline = _reading(pipelines[0], good)
+    size = min(pipeline.batch_size, max(8, len(good)))
+    transforms = _for_pictures(pipeline.transforms)
+    return dataclasses.replace(pipeline, transforms=transforms, batch_size=size), good
+
+
+def _reading(holder: Any, pictures: Sequence[str]) -> Any:
+    """The pipeline, or a source in it, over these files: all of them, each once. The old source is not opened."""
+    from vlm_jax.data.sampling import First
+    from vlm_jax.data.source import Pictures
+
+    if not hasattr(holder, "source"):
+        return Pictures(paths=tuple(pictures))
+    inner = _reading(holder.source, pictures)
+    if isinstance(holder, First) or getattr(holder, "needs_captions", False):
+        return inner
+    return dataclasses.replace(holder, source=inner)
+
+
+def _for_pictures(transforms: Sequence[Any]) -> tuple[Any, ...]:
+    """Without those that read what a picture alone does not have: its caption, its target."""
+    known, kept = {"id", "image", "image_name"}, []
+    for transform in transforms:
+        if getattr(transform, "key", "image") not in known:
+            continue
+        if hasattr(transform, "keys"):
+            keys = tuple(key for key in transform.keys if key in known)
+            transform = dataclasses.replace(transform, keys=keys)
+        kept.append(transform)
+        known.add(getattr(transform, "output", "image"))
+    return tuple(kept)
+
+
+def _unreadable(pipeline: Any) -> dict[int, str]:
+    """Index -> reason, for the pictures that cannot be decoded: here one bad file must not stop the others."""
+    import numpy as np
+
+    from vlm_jax.data.image_transforms import BadImage
+
+    holder, transforms = pipeline, ()
+    while hasattr(holder, "source"):  # the innermost ones see the pictures
+        transforms = getattr(holder, "transforms", transforms)
+        holder = holder.source
+    bad = {}
+    for index in range(len(holder)):
+        example = holder[index]
+        try:
+            for transform in _for_pictures(transforms):
+                example = transform(example, np.random.default_rng(0))
+        except BadImage as error:
+            bad[index] = error.reason
+    return bad
+
+
+def _check_statistics(pipeline: Any) -> None:
+    holder = pipeline
+    while hasattr(holder, "source"):
+        statistics = getattr(holder, "standardise", None)
+        if statistics is not None:
+            try:
+                len(statistics)
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    "predict: the features are standardised with mean and deviation of the training pictures, "
+                    f"{statistics}, which are not here: {error}"
+                ) from error
+        holder = holder.source
+
+
+def _attention_sheets(examples: Sequence[Any], names: Sequence[str], folder: Path) -> None:
     from vlm_jax.report import attention
 
-    if not any("attention" in example for example in found.values()):
+    if not any("attention" in example for example in examples):
         raise UserError("--attention: this model has no attention over the picture to show")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, example in found.items():
-        path = folder / (Path(pictures[number]).stem + ".png")
-        image = attention.read_image(pictures[number])
+    written = set()
+    for example in examples:
+        name = names[example["id"]]
+        path = folder / f"{Path(name).stem}.png"
+        if path in written:  # two folders with a picture of one name
+            path = path.with_stem(f"{path.stem}-{example['id']}")
+        image = attention.read_image(name)
         attention.attention_sheet(image, example["words"], example["attention"], path)
-        print(f"wrote {path}")
+        written.add(path)
+        print(f"wrote {path}", file=sys.stderr)
 
 
-def _nothing(*_):
+def _nothing(*_: Any) -> None:
     """A report: with one, an evaluation keeps its examples."""
 
 
-def _record(home, options, experiment, variables, evaluation, numbers) -> Path:
-    """Writes experiments/results/<experiment>.<function>.<dataset>.s<seed>.json of this run."""
-    import jax
-
-    workdir = Path(options.workdir)
-    run = json.loads((workdir / "run.json").read_text())
-    dataset, split = evaluation.data.source.dataset, evaluation.data.source.split
-    about = json.loads((workdir / ABOUT).read_text()) if (workdir / ABOUT).is_file() else {}
-    result = {
-        "experiment": about.get("experiment", _name(home)),
-        "function": about.get("function", options.function),
-        "dataset": dataset,
-        "split": split,
-        "seed": experiment.seed,
-        "commit": run.get("commit"),
-        "command": about.get("command", run.get("command")),
-        "device": run.get("device"),
-        "hours": _hours(workdir),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        "metrics": _rounded(numbers),
-        "recorded": datetime.date.today().isoformat(),
-    }
-    name = "{experiment}.{function}.{dataset}.s{seed}".format(**result)
-    if split != "test":
-        name = "{experiment}.{function}.{dataset}-{split}.s{seed}".format(**result)
-    folder = Path(options.record)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    return path
+# ---- the words of the command line
 
 
-def _rounded(numbers):
-    return {name: float(f"{value:.5g}") for name, value in sorted(numbers.items())}
-
-
-def _name(home) -> str:
-    return _module(home).split(".")[-1]
-
-
-def _module(home) -> str:
-    return home.__spec__.name if getattr(home, "__spec__", None) else home.__name__
-
-
-def _changed(experiment, changes):
-    try:
-        return config.override(experiment, changes)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(str(error)) from error
-
-
-def _no_pictures(pictures, verb):
-    if pictures:
-        raise UserError(f"{verb} takes no file names, given {' '.join(pictures)}")
-
-
-def _parse(argv, functions, home):
-    names = ", ".join(functions)
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {_module(home)}",
-        description=(home.__doc__ or "").strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-        usage="%(prog)s [FUNCTION] train|evaluate|predict|describe [IMAGE ...] --workdir DIR [--path value ...]",
-    )
-    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--workdir", help="where config, checkpoints, logs and galleries are")
-    parser.add_argument(
-        "--step", help="which checkpoint: a number, best or latest (the default: best)"
-    )
-    parser.add_argument("--only", help="evaluate: names of evaluations, separated by commas")
-    parser.add_argument(
-        "--record",
-        nargs="?",
-        const="experiments/results",
-        help="evaluate: write the result file of this run (into this folder)",
-    )
-    parser.add_argument(
-        "--attention", help="predict: a folder for pictures of where each word looked"
-    )
-    parser.add_argument(
-        "--help", "-h", action="store_true", help="this text and every path with its value"
-    )
-    known, rest = parser.parse_known_args(argv)
-    words = list(known.words)
-    known.function = words.pop(0) if words and words[0] in functions else next(iter(functions))
-    known.verb = words.pop(0) if words and words[0] in VERBS else None
-    changes, loose = _changes(rest)
-    if known.help:
-        _help(parser, functions, known.function)
-        raise SystemExit(0)
-    if known.verb is None:
-        given = words[0] if words else "nothing"
-        raise UserError(
-            f"expected [FUNCTION] and one of {', '.join(VERBS)}; given {given}. Functions of this file: {names}"
-        )
-    return known, words + loose, changes
-
-
-def _changes(rest):
-    """`--a.b 3 --c=4` -> {'a.b': '3', 'c': '4'}; what belongs to no flag is returned beside it."""
-    changes, loose = {}, []
-    items = iter(rest)
-    for item in items:
+def _parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Command:
+    home = inspect.getmodule(experiments[0])
+    functions = {function.__name__: function for function in experiments}
+    words, options, changes = [], {}, {}
+    items = collections.deque(argv)
+    while items:
+        item = items.popleft()
+        if item == "--":
+            words += items
+            break
+        if item == "-h":
+            item = "--help"
         if not item.startswith("--"):
-            loose.append(item)
+            words.append(item)
             continue
-        path, equals, value = item[2:].partition("=")
-        if not equals:
-            value = next(items, None)
-            if value is None or value.startswith("--"):
-                raise UserError(f"--{path} needs a value: --{path} VALUE")
-        changes[path] = value
-    return changes, loose
+        name, equals, value = item[2:].partition("=")
+        kind = OPTIONS.get(name, ("VALUE", ""))[0]
+        if kind is None and equals:
+            raise UserError(f"--{name} takes no value, given {value}")
+        if not equals and kind is not None:
+            follows = bool(items) and not items[0].startswith("--")
+            if kind == "[DIR]":
+                follows = follows and items[0] not in (*functions, *VERBS)
+            elif not follows:
+                raise UserError(f"--{name} needs a value: --{name} {kind}")
+            value = items.popleft() if follows else ""
+        (options if name in OPTIONS else changes)[name] = value
+    function = words.pop(0) if words and words[0] in functions else None
+    verb = words.pop(0) if words and words[0] in VERBS else None
+    if verb is None and "help" not in options:
+        raise UserError(_no_verb(words, functions))
+    return Command(
+        module=home.__spec__.name if getattr(home, "__spec__", None) else Path(home.__file__).stem,
+        doc=inspect.cleandoc(home.__doc__ or ""),
+        functions=functions,
+        argv=argv,
+        verb=verb,
+        function=function,
+        words=words,
+        options=options,
+        changes=changes,
+    )
 
 
-def _help(parser, functions, chosen):
-    parser.print_help()
-    print("\nfunctions of this file (the first is the default):")
-    for name, function in functions.items():
+def _no_verb(words: Sequence[str], functions: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(words[0], (*functions, *VERBS), n=1) if words else []
+    return (
+        f"expected [FUNCTION] and one of {', '.join(VERBS)}; given {words[0] if words else 'nothing'}"
+        + (f", nearest: {near[0]}" if near else "")
+        + f". Functions of this file: {', '.join(functions)}. Try --help"
+    )
+
+
+def _refuse_words(command: Command) -> None:
+    if command.words:
+        given = " ".join(command.words)
+        order = f"; write {command.words[0]} {command.verb}"
+        hint = order if command.words[0] in command.functions else ""
+        raise UserError(f"{command.verb} takes no file names, given {given}{hint}")
+
+
+def _changed(experiment: Any, changes: Mapping[str, str]) -> Any:
+    for path, value in changes.items():
+        try:
+            experiment = config.override(experiment, {path: value})
+        except KeyError as error:
+            near = difflib.get_close_matches(path, OPTIONS, n=1, cutoff=0.75)
+            if near and "Nearest" not in str(error):
+                raise UserError(f"unknown option --{path}; nearest: --{near[0]}") from None
+            raise UserError(str(error)) from None
+        except (TypeError, ValueError) as error:
+            raise UserError(str(error)) from error
+    return experiment
+
+
+def _is_message(error: Exception) -> bool:
+    """Whether the error was written for the reader by this package; a traceback says more of any other."""
+    import vlm_jax
+
+    if isinstance(error, UserError):
+        return True
+    if not isinstance(error, ValueError | OSError | RuntimeError):
+        return False
+    innermost = error.__traceback__
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    file = Path(innermost.tb_frame.f_code.co_filename)
+    return file.is_relative_to(Path(vlm_jax.__file__).parent)
+
+
+def _help(command: Command) -> str:
+    width = 22
+    lines = [
+        f"usage: python -m {command.module} [FUNCTION] {'|'.join(VERBS)} [IMAGE ...] --workdir DIR "
+        "[--path value ...]",
+        "",
+        command.doc,
+        "",
+        "options:",
+    ]
+    for name, (value, meaning) in OPTIONS.items():
+        lines.append(f"  {f'--{name} {value}' if value else f'--{name}':{width}s} {meaning}")
+    lines += ["", "functions of this file (the first is the default):"]
+    for name, function in command.functions.items():
         summary = (inspect.getdoc(function) or "").split("\n")[0]
-        print(f"  {name:20s} {summary}")
-    print(f"\nevery path of {chosen}, with its present value (change it with --path value):")
-    for line in config.describe(functions[chosen]()).splitlines():
-        print(f"  --{line}")
+        lines.append(f"  {name:{width}s} {summary}")
+    lines += ["", f"every path of {command.chosen} with its value; change it with --path value:"]
+    lines += [f"  --{line}" for line in config.describe(command.build()).splitlines()]
+    return "\n".join(lines)
