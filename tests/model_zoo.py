@@ -1,0 +1,71 @@
+"""A tiny captioner of every kind, for tests that must hold of all of them.
+
+All read image features `batch["image"]` [b NUM_PLACES FEATURES] and write over VOCAB_SIZE tokens.
+"""
+
+import jax
+import numpy as np
+
+from vlm_jax.fusion.concat import Concat
+from vlm_jax.fusion.elementwise import Product, Sum
+from vlm_jax.fusion.gated import Gated
+from vlm_jax.language.attention_decoder import AttentionDecoder, HardAttention, SoftAttention
+from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
+from vlm_jax.language.transformer import TransformerDecoder
+from vlm_jax.layers.recurrent import GRU, LSTM, RNN, ResetAfterGRU
+from vlm_jax.models.generator import Generator
+from vlm_jax.vision.precomputed import Precomputed
+
+VOCAB_SIZE = 23
+NUM_PLACES = 4
+FEATURES = 6
+
+
+def generators() -> dict[str, Generator]:
+    """Name -> captioner; together they have every decoder, cell, way in, fusion and kind of attention."""
+    decoders = {
+        "init_inject": _recurrent(inject=InitInject(), cell=LSTM(), num_layers=2),
+        "pre_inject": _recurrent(inject=PreInject(), cell=GRU()),
+        "par_inject": _recurrent(inject=ParInject(fusion=Concat()), cell=RNN()),
+        "merge_concat": _recurrent(inject=Merge(fusion=Concat()), cell=ResetAfterGRU(), tied=True),
+        "merge_sum": _recurrent(inject=Merge(fusion=Sum()), cell=RNN()),
+        "merge_product": _recurrent(inject=Merge(fusion=Product(width=8)), cell=RNN()),
+        "merge_gated": _recurrent(inject=Merge(fusion=Gated()), cell=RNN()),
+        "soft_attention": _attention(
+            attend=SoftAttention(), cell=LSTM(), doubly_stochastic_weight=1.0
+        ),
+        "plain_attention": _attention(
+            attend=SoftAttention(), cell=GRU(), gated=False, deep_output=False, tied=True
+        ),
+        "hard_attention": _attention(attend=HardAttention(), cell=LSTM()),
+        "transformer": _transformer(),
+        "transformer_prefix": _transformer(
+            prefix=True, num_kv_heads=2, max_length=12, tied=False, pre_norm=False
+        ),
+    }
+    return {
+        name: Generator(decoder=decoder, image_encoder=Precomputed())
+        for name, decoder in decoders.items()
+    }
+
+
+def _recurrent(**fields) -> RecurrentDecoder:
+    return RecurrentDecoder(vocab_size=VOCAB_SIZE, width=16, embedding_width=16, **fields)
+
+
+def _attention(**fields) -> AttentionDecoder:
+    return AttentionDecoder(
+        vocab_size=VOCAB_SIZE, width=16, embedding_width=16, attention_width=8, **fields
+    )
+
+
+def _transformer(**fields) -> TransformerDecoder:
+    return TransformerDecoder(
+        vocab_size=VOCAB_SIZE, width=16, num_layers=2, num_heads=4, hidden=32, **fields
+    )
+
+
+def filled(shapes, seed: int = 0):
+    """Variables of these shapes that nothing had to be compiled for, of a size at which mistakes show."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
