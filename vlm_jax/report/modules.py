@@ -64,15 +64,17 @@ def module_rows(model: Any, batch: Batch) -> list[Row]:
             seen[1].setdefault(context.method_name, _shapes(output))
         return output
 
-    def forward(key):
+    def init(key, batch):
         return model.init_with_output(key, batch, train=False)[1]
 
-    with nn.intercept_methods(record):
-        variables = jax.eval_shape(forward, jax.random.key(0))
+    def forward(variables, batch):
+        return model.apply(variables, batch, train=False)
 
-    program = jax.make_jaxpr(lambda variables: model.apply(variables, batch, train=False))
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(init, jax.random.key(0), batch)
+    program = jax.make_jaxpr(forward)(variables, batch).jaxpr
     own: dict[Path, float] = {}
-    for names, flops in _operations(program(variables).jaxpr, 1.0):
+    for names, flops in _operations(program, 1.0):
         path = _module_path(names, called)
         own[path] = own.get(path, 0.0) + flops
 
