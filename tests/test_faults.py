@@ -79,7 +79,9 @@ def test_a_full_disk_stops_the_run_with_the_path_and_lists_no_half_step(found):
 
 
 @pytest.mark.nightly
-def test_fifty_kills_every_point_alone_and_two_hundred_damaged_files(tmp_path_factory):
+def test_fifty_kills_every_point_alone_and_two_hundred_damaged_files(tmp_path_factory, request):
+    if "nightly" not in request.config.option.markexpr:
+        pytest.skip("minutes long; run with `make nightly`")
     found = trials(tmp_path_factory, "--kills", "50", "--signals", "10", "--damage", "200")
     assert found["random kills"]["equal"] == found["random kills"]["runs"]
     assert set(found["named points"]["reached"]) == set(POINTS)

@@ -22,7 +22,7 @@ from vlm_jax.train.loop import train
 from vlm_jax.train.optimizers import Adam, Sgd
 from vlm_jax.train.partition import Partition
 from vlm_jax.train.runs import NonFiniteError
-from vlm_jax.train.state import named_leaves, state_hash
+from vlm_jax.train.state import named_leaves, seed_keys, state_hash
 
 SILENT = logs.Silent()
 EXPERIMENT = toys.experiment()
@@ -73,7 +73,7 @@ def test_the_logged_loss_is_the_mean_over_the_tokens_of_the_window():
             return writer
 
     train(experiment, log=Keep())
-    init_key, step_key, _ = jax.random.split(jax.random.key(experiment.seed), 3)
+    init_key, step_key, _ = seed_keys(experiment.seed)
     tx = experiment.optimizer.build()
     data = experiment.train_data.batches()
     state = init_state(
@@ -257,6 +257,20 @@ def test_an_evaluation_is_deterministic_and_sees_the_present_parameters():
     assert evaluator(moved, key).numbers["loss"] != first.numbers["loss"]
 
 
+def test_an_evaluation_outside_of_training_gives_what_the_run_logged(tmp_path):
+    experiment = changed(task=toys.Guess(), num_steps=4)
+    train(experiment, tmp_path, SILENT)
+    logged = numbers(tmp_path)[-1]
+    variables = c.load_variables(tmp_path)
+    evaluation = dataclasses.replace(VALIDATION, reports=(print,))
+    found, again, other = (
+        evaluate(evaluation, experiment.model, experiment.task, variables, seed=seed)
+        for seed in (experiment.seed, experiment.seed, 4)
+    )
+    assert {name: logged[name] for name in found.numbers} == found.numbers
+    assert found == again and found.examples != other.examples
+
+
 def test_reports_get_the_examples_and_the_numbers(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(toys, "report", lambda *a: seen.append(a), raising=False)
@@ -380,6 +394,12 @@ def test_tensorboard_events_are_written(tmp_path):
     train(changed(num_steps=4, evaluations=()), tmp_path, log)
     (file,) = (tmp_path / "tensorboard").iterdir()
     assert b"train/loss" in file.read_bytes()
+
+
+def test_a_few_steps_can_be_traced(tmp_path):
+    log = logs.Several(logs=(SILENT, logs.Profile(first=2, num_steps=2)))
+    train(changed(num_steps=6, evaluations=()), tmp_path, log)
+    assert list((tmp_path / "profile").rglob("*perfetto_trace.json.gz"))
 
 
 def test_the_state_names_its_leaves():

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vlm_jax.metrics.base import Mean, total
+from vlm_jax.train.state import seed_keys
 from vlm_jax.types import Variables
 
 MAX_PERPLEXITY_NATS = 700.0  # exp overflows a float64 above
@@ -102,8 +103,8 @@ class Evaluator:
 def evaluate(
     evaluation: Evaluation, model: Any, task: Any, variables: Variables, *, seed: int = 0
 ) -> Results:
-    """The numbers and the examples of one evaluation, outside of training."""
-    return Evaluator(evaluation, model, task)(variables, jax.random.key(seed))
+    """The numbers and the examples of one evaluation, outside of training: what a run with this seed would log."""
+    return Evaluator(evaluation, model, task)(variables, seed_keys(seed)[2])
 
 
 def _means(sums: dict[str, Mean], perplexity: bool) -> dict[str, float]:

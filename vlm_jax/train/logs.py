@@ -63,7 +63,23 @@ class TensorBoard:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A trace of the steps from `first` (of this start of the run) on, in workdir/profile, for Perfetto or
+    TensorBoard. Steps before `first` leave compilation out."""
+
+    first: int = 10
+    num_steps: int = 5
+
+    def open(self, workdir: Path | None, num_steps: int) -> Writer:
+        if workdir is None:
+            raise ValueError("Profile writes into the workdir; give train() one")
+        return _Trace(Path(workdir) / "profile", self.first, self.num_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Several:
+    """Many logs as one."""
+
     logs: tuple[Any, ...]
 
     def open(self, workdir: Path | None, num_steps: int) -> Writer:
@@ -250,6 +266,29 @@ class _Events(Writer):
     def close(self):
         if self._writer is not None:
             self._writer.close()
+
+
+class _Trace(Writer):
+    def __init__(self, folder: Path, first: int, num_steps: int):
+        self._folder, self._first, self._last = folder, first, first + num_steps
+        self._taken, self._running = 0, False
+
+    def step(self, step):
+        import jax
+
+        self._taken += 1
+        if self._taken == self._first:
+            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            self._running = True
+        elif self._taken == self._last:
+            self.close()
+
+    def close(self):
+        import jax
+
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from vlm_jax.train.evaluation import Evaluator
 from vlm_jax.train.experiment import Experiment, check
 from vlm_jax.train.interrupts import Interrupted, StopRequest
 from vlm_jax.train.logs import Console, JsonLines, Log, Tee
-from vlm_jax.train.state import State, count_parameters, init_state
+from vlm_jax.train.state import State, count_parameters, init_state, seed_keys
 from vlm_jax.train.steps import train_step
 
 CONSOLE = Console()
@@ -39,7 +39,7 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
         if hasattr(task, "check"):
             task.check(model, example)
         layout, tx = experiment.partition.build(), optimizer.build()
-        init_key, step_key, evaluation_key = jax.random.split(jax.random.key(experiment.seed), 3)
+        init_key, step_key, evaluation_key = seed_keys(experiment.seed)
 
         def create(key):
             return init_state(model, tx, example, key, ema=optimizer.ema_decay is not None)

@@ -69,6 +69,12 @@ def init_state(
     )
 
 
+def seed_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The keys of initialisation, of all steps, and of every evaluation."""
+    initial, steps, evaluation = jax.random.split(jax.random.key(seed), 3)
+    return initial, steps, evaluation
+
+
 def float32(tree: Any) -> Any:
     """The tree with its floating leaves in float32; a copy, never the same buffers."""
 
