@@ -12,6 +12,7 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.sampling import EachCaption
 from vlm_jax.data.source import Source, Tfds
 from vlm_jax.data.text_transforms import FirstCaption, Tokenize
+from vlm_jax.data.views import ChooseView, MeanOfViews, Views
 from vlm_jax.metrics.cider import Cider
 from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.pretrained import mobilenet as mobilenet_weights
@@ -72,29 +73,55 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
     """Flickr8k in Karpathy's split with the features of MobileNetV2 (ImageNet), computed once and cached.
 
     [1 1280], the mean over positions, where `pool`; else the 7x7 grid [49 1280]. In both: log(1 + x), then
-    standardised over the training pictures. Words seen at least five times, as Karpathy and Tanti et al.
+    standardised over the training pictures. In training one of several views of the picture is drawn: as it is,
+    mirrored, and, where `pool`, four random parts of at least half its area. Captions are written for the picture as
+    it is; where `pool`, for the mean of it and its mirror image. Words seen at least five times, as in Karpathy's
+    and Tanti's work.
     """
     splits = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
-    sources = {
-        split: Encoded(
-            source=source,
+    part = images.RandomResizedCrop(size=224, scale=(0.5, 1.0), ratio=(0.85, 1.18))
+    plain, mirrored = (
+        _mobilenet(images.Resize(size=224)),
+        _mobilenet(
+            images.Resize(size=224), images.HorizontalFlip(rate=1.0, even_with_left_right=True)
+        ),
+    )
+    parts = _mobilenet(part, images.HorizontalFlip(even_with_left_right=True))
+
+    def encoded(split):
+        return Encoded(
+            source=splits[split],
             encoder=mobilenet_v2_folded(),
             init_params=mobilenet_weights.MobileNetV2Weights(),
-            transforms=(
-                images.Decode(),
-                images.Resize(size=224),
-                images.Normalise(
-                    mean=(mobilenet_weights.MEAN,) * 3, std=(mobilenet_weights.STD,) * 3
-                ),
-            ),
+            transforms=plain,
             pool=pool,
             log1p=True,
             standardise=splits["train"],
         )
-        for split, source in splits.items()
-    }
+
+    views = (plain, mirrored, *(parts,) * 4) if pool else (plain, mirrored)
+    sources = {"train": Views(source=encoded("train"), transforms=views)}
+    for split in ("validation", "test"):
+        sources[split] = encoded(split)
+        if pool:
+            sources[split] = Views(source=sources[split], transforms=(plain, mirrored))
     tokenizer = WordTokenizer(corpus=splits["train"], vocab_size=2560, min_count=5)
-    return _captions(sources, tokenizer, (), batch_size, max_length=24, seed=seed)
+    after = (MeanOfViews(),) if pool else ()
+    return _captions(
+        sources,
+        tokenizer,
+        after,
+        batch_size,
+        max_length=24,
+        seed=seed,
+        train_before=(ChooseView(),),
+    )
+
+
+def _mobilenet(*transforms: Any) -> tuple:
+    """Picture file -> what the weights were trained on, with `transforms` between."""
+    mean, std = mobilenet_weights.MEAN, mobilenet_weights.STD
+    return (images.Decode(), *transforms, images.Normalise(mean=(mean,), std=(std,)))
 
 
 def _captions(
@@ -104,6 +131,7 @@ def _captions(
     batch_size: int,
     max_length: int,
     seed: int,
+    train_before: tuple | None = None,
 ) -> CaptionData:
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length)
 
@@ -117,7 +145,9 @@ def _captions(
     return CaptionData(
         tokenizer=tokenizer,
         max_length=max_length,
-        train=pipeline(EachCaption(sources["train"]), *before, tokenize, train=True),
+        train=pipeline(
+            EachCaption(sources["train"]), *(train_before or before), tokenize, train=True
+        ),
         pictures={
             split: pipeline(source, *before, FirstCaption(), tokenize)
             for split, source in held_out.items()

@@ -53,6 +53,7 @@ class Encoded(Description):
     pool: bool = False
     log1p: bool = False
     standardise: Source | None = None
+    seed: int = 0  # of random transforms, which draw once for all
 
     def __post_init__(self):
         if self.dtype not in ("float16", "float32"):
@@ -77,7 +78,11 @@ class Encoded(Description):
         if self._statistics is not None:
             features -= self._statistics.mean
             features *= self._statistics.scale
-        return {**self._opened.examples[index], "image": features}
+        return {**self.example(index), "image": features}
+
+    def example(self, index: int) -> Example:
+        """The example without its features, which then need not be read."""
+        return self._opened.examples[index]
 
     @property
     def file(self) -> Path | None:
@@ -139,7 +144,7 @@ def _open_encoded(encoded: Encoded) -> _OpenedEncoded:
             np.array([example["id"] for example in examples], np.int64).tobytes()
         ).hexdigest(),
         "length": len(examples),
-        "options": [encoded.dtype, encoded.pool, encoded.log1p],
+        "options": [encoded.dtype, encoded.pool, encoded.log1p, encoded.seed],
     }
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
     file = cache_dir() / f"{key}.npy"
@@ -279,6 +284,7 @@ def _pipeline(encoded: Encoded) -> Pipeline:
         transforms=encoded.transforms,
         batch_size=encoded.batch_size,
         train=False,
+        seed=encoded.seed,
         num_workers=1,
     )
 

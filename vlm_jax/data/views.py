@@ -1,0 +1,97 @@
+"""Several views of each picture through a frozen encoder: augmentation where the features are cached.
+
+A mirrored picture, or a part of one, has other features. Computed once for each view, they give a frozen encoder the
+augmentation that it would have if it ran in every step.
+
+    Views(source=Encoded(...), transforms=((Decode(), Resize(size=224)), (Decode(), RandomResizedCrop(size=224))))
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.pipeline import Transform
+from vlm_jax.data.source import Description
+from vlm_jax.types import Example, References
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views(Description):
+    """The examples of `source`, with `image` a sequence of features, one for each of `transforms`.
+
+    View k is `source` with its transforms replaced by transforms[k] and its seed raised by k, so random transforms
+    differ from view to view and are the same in every run. `ChooseView` or `MeanOfViews` makes one picture of them.
+    """
+
+    source: Encoded
+    transforms: tuple[tuple[Transform, ...], ...]
+
+    def __post_init__(self):
+        if not isinstance(self.source, Encoded):
+            raise TypeError(
+                f"given Views(source={type(self.source).__name__}), expected an Encoded: views are of "
+                "cached features; a picture that is encoded in every step is augmented by its transforms"
+            )
+        if not self.transforms:
+            raise ValueError(
+                "Views(transforms=()) has no view; give at least one tuple of transforms"
+            )
+
+    @functools.cached_property
+    def references(self) -> References:
+        return self.source.references
+
+    def __len__(self) -> int:
+        return len(self._views[0])
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._views[0].example(index)
+        return {**example, "image": _Lazy(self._views, index)}
+
+    @functools.cached_property
+    def _views(self) -> tuple[Encoded, ...]:
+        views = tuple(
+            dataclasses.replace(self.source, transforms=chain, seed=self.source.seed + k)
+            for k, chain in enumerate(self.transforms)
+        )
+        if len({len(view) for view in views}) > 1:
+            sizes = [len(view) for view in views]
+            raise ValueError(
+                f"the views have {sizes} pictures: one of them refuses pictures that another takes"
+            )
+        return views
+
+
+@dataclasses.dataclass(frozen=True)
+class ChooseView:
+    """One view at random, drawn anew for each (epoch, index). For training."""
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        views = example["image"]
+        return {**example, "image": views[int(rng.integers(len(views)))]}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanOfViews:
+    """The mean of all views. For evaluation, with views that are not drawn at random."""
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        views = example["image"]
+        total = sum(views[k] for k in range(len(views)))
+        return {**example, "image": total / np.float32(len(views))}
+
+
+class _Lazy(Sequence):
+    """The features of one picture in each view, read when asked for."""
+
+    def __init__(self, views: tuple[Encoded, ...], index: int):
+        self._views, self._index = views, index
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self._views[k][self._index]["image"]
