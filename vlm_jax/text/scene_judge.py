@@ -38,7 +38,8 @@ class Scene:
     background: int = 0
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        node = {"objects": [vars(each) for each in self.objects], "background": self.background}
+        return json.dumps(node, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Scene":

@@ -122,5 +122,5 @@ def encode_png(picture: np.ndarray) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=3)
+    Image.fromarray(picture).save(file, "PNG", compress_level=2)
     return file.getvalue()
