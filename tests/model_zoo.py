@@ -4,6 +4,7 @@ All read image features `batch["image"]` [b NUM_PLACES FEATURES] and write over 
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.fusion.concat import Concat
@@ -68,4 +69,6 @@ def _transformer(**fields) -> TransformerDecoder:
 def filled(shapes, seed: int = 0):
     """Variables of these shapes that nothing had to be compiled for, of a size at which mistakes show."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.5 * rng.normal(size=leaf.shape), leaf.dtype), shapes
+    )

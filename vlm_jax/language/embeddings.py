@@ -25,7 +25,7 @@ class Embedding(nn.Module, kw_only=True):
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
         # Negative indices would count from the end.
         tokens = jnp.where(tokens < 0, self.vocab_size, tokens)
-        rows = self.table.at[tokens].get(mode="fill", fill_value=jnp.nan)
+        rows = jnp.take(self.table, tokens, axis=0, mode="fill", fill_value=jnp.nan)
         return rows.astype(self.dtype)
 
     def logits(self, x: Float[Array, "*l d"]) -> Float[Array, "*l v"]:
