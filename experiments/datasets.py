@@ -66,7 +66,7 @@ def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> Capt
     }
     tokenizer = WordTokenizer(corpus=sources["train"], vocab_size=64)
     before = (images.Decode(), images.Normalise(mean=(0.5,), std=(0.5,)))
-    return _captions(sources, tokenizer, before, batch_size, max_length=32, seed=seed)
+    return _captions(sources, tokenizer, before, batch_size, max_length=36, seed=seed)
 
 
 def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
