@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.invariants.subject import compiled
 from vlm_jax.tasks import generation
 from vlm_jax.types import BOS, EOS, PAD
 
@@ -52,7 +53,7 @@ class Loss:
             )
             return loss, aux.metrics
 
-        return jax.jit(jax.value_and_grad(objective, has_aux=True))
+        return compiled(jax.value_and_grad(objective, has_aux=True))
 
     def __call__(self, logits, batch, *, label_smoothing=0.0, train=False):
         """(objective, reported loss, number it was divided by, gradient [b l-1 v])"""

@@ -15,7 +15,10 @@ from vlm_jax.language.embeddings import Embedding
 from vlm_jax.tasks.generation import Generation
 from vlm_jax.train.state import path_name
 from vlm_jax.train.steps import rng_keys
-from vlm_jax.types import BOS, EOS, NUM_SPECIAL, PAD
+from vlm_jax.types import BOS, EOS, NUM_SPECIAL, PAD, Features
+
+# The shapes are tiny and compilation is the cost: half of it without LLVM's optimisations.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 B, L = 4, 7
 LENGTHS = (7, 5, 6, 3)  # BOS and EOS counted
@@ -39,10 +42,14 @@ def with_dropout(model: Any, rate: float) -> Any:
 
 
 class Subject:
-    """`inputs` are the keys of the batch beside target, valid and id: {"image": [b h w c]} or {}."""
+    """`inputs` are the keys of the batch beside target, valid and id: {"image": [b h w c]} or {}.
 
-    def __init__(self, model: Any, inputs: dict[str, np.ndarray]):
+    `draws`: in evaluation the model takes an argmax, through which there is no gradient.
+    """
+
+    def __init__(self, model: Any, inputs: dict[str, np.ndarray], *, draws: bool = False):
         self.model = with_dropout(model, 0.3)
+        self.draws = draws
         self.vocab_size = model.decoder.vocab_size
         assert self.vocab_size >= NUM_SPECIAL + sum(LENGTHS) - 2 * B, "words should be distinct"
         words = iter(np.random.default_rng(0).permutation(np.arange(NUM_SPECIAL, self.vocab_size)))
@@ -100,7 +107,7 @@ class Subject:
 
     @functools.cached_property
     def _forward(self):
-        return jax.jit(lambda variables, batch: self.model.apply(variables, batch, train=False))
+        return compiled(lambda variables, batch: self.model.apply(variables, batch, train=False))
 
     def loss(self, variables=None, seed=0, **changes):
         """(objective, Mean of the reported loss, gradients) in evaluation."""
@@ -111,11 +118,15 @@ class Subject:
 
     @functools.cached_property
     def _loss(self):
-        return jax.jit(self._gradient_of(train=False))
+        return compiled(self._gradient_of(train=False))
+
+    def training_gradients(self, seed):
+        _, gradients = self._train_loss(self.variables, self.batch, key(seed))
+        return jax.device_get(gradients)
 
     @functools.cached_property
-    def train_loss(self):
-        return jax.jit(self._gradient_of(train=True))
+    def _train_loss(self):
+        return compiled(self._gradient_of(train=True))
 
     def _gradient_of(self, train):
         def objective(params, variables, batch, key):
@@ -130,32 +141,56 @@ class Subject:
             variables["params"], variables, batch, key
         )
 
-    def stepped(self, **changes) -> np.ndarray:
-        """Logits [b l-1 v], one step at a time."""
-        return np.asarray(self._stepped(self.variables, self._read(**changes)))
+    def memory(self) -> Features:
+        """What the decoder reads of the batch's pictures."""
+        return self._memory(self.variables, self.batch)
+
+    @functools.cached_property
+    def _memory(self):
+        return compiled(
+            lambda variables, batch: self.model.apply(
+                variables, batch, train=False, method="encode"
+            )
+        )
+
+    def stepped(self, memory: Features) -> np.ndarray:
+        """Logits [b l-1 v] over a memory, one step at a time."""
+        return np.asarray(self._stepped(self.variables, memory))
 
     @functools.cached_property
     def _stepped(self):
-        def run(variables, batch):
-            memory, cache, step = self._decoder(variables, batch, L - 1)
+        def run(variables, memory):
+            cache, step = self._decoder(variables, memory, L - 1)
 
             def body(cache, token):
                 logits, cache = step(token, cache, memory)
                 return cache, logits
 
-            _, logits = jax.lax.scan(body, cache, batch["target"].T)
+            _, logits = jax.lax.scan(body, cache, jnp.asarray(self.inputs.T))
             return jnp.swapaxes(logits, 0, 1)
 
-        return jax.jit(run)
+        return compiled(run)
 
-    def _decoder(self, variables, batch, max_length):
-        memory = self.model.apply(variables, batch, train=False, method="encode")
+    def over(self, memory: Features) -> np.ndarray:
+        """Logits [b l-1 v] over a memory, all at once."""
+        return np.asarray(self._over(self.variables, memory))
+
+    @functools.cached_property
+    def _over(self):
+        def decode(model, memory):
+            return model.decoder(jnp.asarray(self.inputs), memory, train=False)
+
+        return compiled(
+            lambda variables, memory: self.model.apply(variables, memory, method=decode)
+        )
+
+    def _decoder(self, variables, memory, max_length):
         cache = self.model.apply(variables, memory, B, max_length, method="initial_cache")
 
         def step(token, cache, memory):
             return self.model.apply(variables, token, cache, memory, method="step")
 
-        return memory, cache, step
+        return cache, step
 
     def decode(self, strategy, **changes):
         return jax.device_get(self._decode(strategy, self.variables, {**self.batch, **changes}))
@@ -163,10 +198,11 @@ class Subject:
     @functools.cached_property
     def _decode(self):
         def run(strategy, variables, batch):
-            memory, cache, step = self._decoder(variables, batch, strategy.max_length)
+            memory = self.model.apply(variables, batch, train=False, method="encode")
+            cache, step = self._decoder(variables, memory, strategy.max_length)
             return strategy(step, cache, memory, batch_size=B, key=jax.random.key(0))
 
-        return jax.jit(run, static_argnums=0)
+        return compiled(run, static_argnums=0)
 
     def score(self, tokens) -> tuple[np.ndarray, np.ndarray]:
         """Sum of log p [b] of Int[b MAX_LENGTH], and their lengths, by one teacher-forced forward."""
@@ -199,7 +235,7 @@ class Subject:
             kept = [pair for pair in seen if not _escaped(pair)]
             return logits, kept
 
-        return jax.jit(run)
+        return compiled(run)
 
     @functools.cached_property
     def embedding_derivatives(self):
@@ -225,7 +261,7 @@ class Subject:
 
             return jax.lax.map(of, jnp.arange(L - 1))
 
-        return jax.jit(run)
+        return compiled(run)
 
 
 def log_softmax(x):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.invariants.subject import compiled
 from tests.train import toys
 from vlm_jax.layers.norm import BatchNorm
 from vlm_jax.metrics.base import Mean
@@ -64,7 +65,7 @@ class Training:
         return zeros.replace(params=params, collections=collections, ema=params if ema else None)
 
     @functools.cache  # noqa: B019  an instance lives as long as its checks
-    def compiled(self, optimizer, **model):
+    def compiled_step(self, optimizer, **model):
         pure = train_step(
             Model(**model),
             toys.Task(),
@@ -73,12 +74,12 @@ class Training:
             accumulate=optimizer.accumulate,
             ema_decay=optimizer.ema_decay,
         )
-        return jax.jit(pure)
+        return compiled(pure)
 
     def step(self, state, data, optimizer, **model):
         """(new state, metrics) on the host"""
         key = jax.random.key(1, impl="unsafe_rbg")
-        return jax.device_get(self.compiled(optimizer, **model)(state, data, key))
+        return jax.device_get(self.compiled_step(optimizer, **model)(state, data, key))
 
 
 def _close(a, b, **tolerance):
@@ -183,7 +184,7 @@ def check_batch_statistics(t):
     stats = after.collections["batch_stats"]["norm"]
     np.testing.assert_allclose(stats["mean"], 0.1 * x.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * x.var(0), rtol=1e-4)
-    apply = jax.jit(lambda v, b: Model(norm=True).apply(v, b, train=False))
+    apply = compiled(lambda v, b: Model(norm=True).apply(v, b, train=False))
     data = batch()
     others = {**data, "text": np.where(np.arange(8)[:, None] == 0, data["text"], 3)}
     a, b = (np.asarray(apply(after.variables, d)) for d in (data, others))
@@ -215,7 +216,7 @@ def check_an_evaluation_counts_every_example_once(t):
         evaluation.Evaluation(name="all", data=pipeline), Model(), toys.Task(), state.eval_variables
     )
     data = next(toys.Pipeline(source=pipeline.source, batch_size=10, train=False).batches())[1]
-    apply = jax.jit(lambda v, b: Model().apply(v, b, train=False))
+    apply = compiled(lambda v, b: Model().apply(v, b, train=False))
     logits = np.asarray(apply(state.eval_variables, data), np.float64)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     nll = -np.take_along_axis(log_p, data["target"][..., None], -1)[..., 0]
@@ -228,7 +229,7 @@ def check_an_evaluation_counts_every_example_once(t):
 def check_sums_are_float32(t):
     """C2.27: ten thousand additions of 1e-3 under bfloat16 compute."""
 
-    @jax.jit
+    @compiled
     def summed():
         one = Mean.of(jnp.full(1, 1e-3, jnp.bfloat16))
         return jax.lax.fori_loop(0, 9_999, lambda _, mean: mean + one, one)
