@@ -140,8 +140,7 @@ def _rules_at(first: str, after: str) -> tuple[_Rule, ...]:
 
 @functools.cache
 def _alphanumeric() -> re.Pattern:
-    letters, digits = _category("L", _NEWER_LETTERS), _category("Nd", _NEWER_DIGITS)
-    return re.compile(f"[{letters}{_char_class(_ranges(_LETTER_LIKE))}{digits}]*+")
+    return re.compile(f"[{_letters()}{_char_class(_ranges(_LETTER_LIKE))}{_digits()}]*+")
 
 
 # -------------------------------------------------------------------- what a match turns into
@@ -161,8 +160,11 @@ def _word(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    """Brackets by name, spaces unbreakable."""
-    return text.replace(" ", "\xa0").replace("(", "-lrb-").replace(")", "-rrb-")
+    return text.replace(" ", "\xa0")
+
+
+def _bracketed(text: str) -> str:
+    return _spaced(text).replace("(", "-lrb-").replace(")", "-rrb-")
 
 
 _QUOTES = str.maketrans(
@@ -198,7 +200,7 @@ def _symbol(text: str) -> str:
 
 
 def _dashes(text: str) -> str:
-    return "-" if text == "-" else "--"
+    return "--" if len(text) < 5 and text != "-" else text  # a ruler of five or more is kept
 
 
 def _ellipsis(text: str) -> str:
@@ -219,13 +221,28 @@ def _char_class(ranges: list[tuple[int, int]]) -> str:
 
 
 @functools.cache
-def _category(name: str, newer: str) -> str:
-    """The characters of a Unicode category as of 2012, when the Java program's tables were made."""
-    points = [p for p in range(0x10000) if unicodedata.category(chr(p)).startswith(name)]
-    points = sorted(set(points) - {p for low, high in _ranges(newer) for p in range(low, high + 1)})
-    starts = [p for p, before in zip(points, [-2, *points]) if p != before + 1]
-    ends = [p for p, after in zip(points, [*points[1:], -2]) if p != after - 1]
-    return _char_class(list(zip(starts, ends)))
+def _letters() -> str:
+    return _category("L", without=_NEWER_LETTERS) + "\\u1885\\u1886"  # now marks
+
+
+@functools.cache
+def _digits() -> str:
+    return _category("Nd", without=_NEWER_DIGITS)
+
+
+def _category(name: str, without: str) -> str:
+    """A Unicode category as of 2012, when the Java program's tables were made."""
+    newer = {point for low, high in _ranges(without) for point in range(low, high + 1)}
+    named = (p for p in range(0x10000) if unicodedata.category(chr(p)).startswith(name))
+    ranges: list[tuple[int, int]] = []
+    for point in named:
+        if point in newer:
+            continue
+        if ranges and ranges[-1][1] == point - 1:
+            ranges[-1] = (ranges[-1][0], point)
+        else:
+            ranges.append((point, point))
+    return _char_class(ranges)
 
 
 _NEWER_LETTERS = """
@@ -249,7 +266,7 @@ _LETTER_LIKE = """
 _SINGLE = """
     21 22 24-2c 2e-2f 3a-3f 40 5b-5e 60 7b-7e a1-a2 a3-a9 ac ae-b4 b6-b9 bf d7 f7 37e 387 589 5be
     5c0 5c3 5c6 5f3-5f4 600-603 606-60c 614 61b 61e-61f 66a 66d 6d4 700-70d 7f6-7f8 964-965 e3f e4f
-    1fbd 2016-2017 201a 201e-2023 2026 2030-2038 203b 203e-2042 2070 2074-207e 2080-208e 20a0 20a4
+    1fbd 2016-2017 201a 201e-2023 2026 2030-2038 203b 203e-2042 2044 2070 2074-207e 2080-208e 20a0 20a4
     20ac 2100-2101 2103-2106 2108-2109 2114 2116-2118 211e-2123 2125 2127 2129 212e 213a-213b
     2140-2144 214a-214d 214f 2153-215e 2190-2bff 3001-3002 3012 30fb ff01-ff0f ff1a-ff20 ff3b-ff40
     ff5b-ff65 ffe0-ffe1 ffe5-ffe6 80 bc-be"""
@@ -268,7 +285,7 @@ _TITLES = """
     elec ens ft gen gov govs hon insp invt jos lieut lt maj messrs mlle mme mr mrs ms msgr mt natl
     pfc ph pres prof profs pvt rep reps rev sen sens sfc sgt spc st ste supt supts treas vs wm"""
 _BEFORE_NUMBERS = "art ca fig figs no nos op pp prop"  # only with a number on their right
-# After an acronym's period these words start a sentence, so that the period is not the acronym's.
+# After a letter and a period these words start a sentence: the period is not the letter's.
 _SENTENCE_STARTS = """
     A About According Additionally After An As At But Earlier He Her Here However If In It Last
     Many More Mr\\. Ms\\. Now Once One Other Our She Since So Some Such That The Their Then There
@@ -291,8 +308,7 @@ def _by_initial(words: str) -> Iterator[tuple[str, str]]:
 @functools.cache
 def _rules() -> tuple[_Rule, ...]:
     """In order of precedence among patterns that match equally far."""
-    letters = _category("L", _NEWER_LETTERS)
-    digits = _category("Nd", _NEWER_DIGITS)
+    letters, digits = _letters(), _digits()
     like = _char_class(_ranges(_LETTER_LIKE))
     single = _char_class(_ranges(_SINGLE))
 
@@ -308,7 +324,6 @@ def _rules() -> tuple[_Rule, ...]:
     space = "[ \\t\xa0\u2000-\u200a\u3000\n]"
     apostrophe = "(?:['\x92\u2019]|(?i:&apos;))"
     apostrophe_or_quote = "(?:['\x92\u2019`\x91\u2018\u201b]|(?i:&apos;))"
-    hyphen = "[-\u058a\u2010\u2011]"
     inner_stop = "[,;:\u3001]"  # a period before one of these belongs to an abbreviation
 
     word = f"{letter}{run()}(?:[.!?]{letter}{run()})*"
@@ -317,16 +332,14 @@ def _rules() -> tuple[_Rule, ...]:
     some = f"(?:[{letters}{like}{digits}]|{entity}){run()}"
     number = f"(?:{digit}*(?:[.:,\xad\u066b\u066c]{digit}+)+|{digit}+)"
     union = "(?i:(?:Canada|Sino|Korean|EU|Japan|non)-U\\.S|U\\.S\\.-(?:U\\.K|U\\.S\\.S\\.R))"
-    long_acronym = f"(?:{union}|[A-Za-z](?:\\.[A-Za-z])+)"
     file_name = f"{some}(?:\\.{some})*"
-    hyphenated = f"(?:[{letters}{like}{digits}]|{entity}){run('.,_')}"
     address = '[^ \\t\\n\\f\\r"<>|.!?(){},-]'  # the last character of an address
     path = f'(?:/[^ \\t\\n\\f\\r"<>|()]+{address})?'
     host = "[^ \\t\\n\\f\\r\"`'<>|.!?(){},-_$]+"  # `,-_` is a range there, capitals included
     www_host = '[^ \\t\\n\\f\\r"<>|.!?(){},]+'
     domain = '[^ \\t\\n\\f\\r"<>|(){}.\xa0]+'
     attribute = (
-        "(?:[A-Za-z][A-Za-z0-9_:.-]*[A-Za-z0-9]|[A-Za-z])"
+        "[A-Za-z][A-Za-z0-9_:.-]*"
         "(?:[ ]*=[ ]*(?:'[^']*'|\"[^\"]*\"|[A-Za-z][A-Za-z0-9_:.-]*[A-Za-z0-9]))?"
     )
     slashed = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
@@ -359,17 +372,20 @@ def _rules() -> tuple[_Rule, ...]:
     rule("<", f"{tag}>", _spaced, reach=tag)
     rule("<", f"<[A-Za-z][A-Za-z0-9_:.-]*(?:[ ]+{attribute})*[ ]*/?[ ]*>", _spaced)
     rule("<", "</[A-Za-z][A-Za-z0-9_:.-]*[ ]*>", _spaced)
-    rule("[&\x96\x97\u2013-\u2015]", "(?i:&(?:md|mdash|ndash);)|[\x96\x97\u2013-\u2015]", _dashes)
+    rule("[&\x96\x97\u2013-\u2015]", "(?i:&(?:md|mdash|ndash);)|[\x96\x97\u2013-\u2015]", _drop)
     rule("&", "(?i)&(?:amp|lt|gt|quot|nbsp);", _symbol)
     rule("&", "(?i)&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);")
     # -- words
     rule(some_letter, f"({word})(?:{clitic})?", _word)
-    rule(some_letter, f"([{letters}]*[A-MO-Za-mo-z]){not_clitic}", _word, after=mark_or_quote)
+    rule(some_letter, f"([A-Za-z]*[A-MO-Za-mo-z]){not_clitic}", after=mark_or_quote)
     rule(f"[{letters}'\x92\u2019&]", f"(?i:{elisions})|[lLdDjJ]{apostrophe}", after=mark)
-    rule("[A-HJ-XZn]", f"[A-HJ-XZn]{apostrophe}[{letters}]{{2,}}", after=mark)
+    rule("[A-HJ-XZn]", f"[A-HJ-XZn]{apostrophe_or_quote}[{letters}]{{2,}}", after=mark_or_quote)
     rule(
-        f"[{letters}]", f"[{letters}]+[aeiouyAEIOUY]{apostrophe}[aeiouA-Z][{letters}]*", after=mark
+        f"[{letters}]",
+        f"[{letters}]+[aeiouyAEIOUY]{apostrophe_or_quote}[aeiouA-Z][{letters}]*",
+        after=mark_or_quote,
     )
+    rule("[oO]", f"[oO]{apostrophe_or_quote}[oO]", after=mark_or_quote)
     rule("[yY]", f"([yY]{apostrophe})[{letters}]", after=mark)
     # -- addresses
     rule("[hH]", f'(?i:https?)://[^ \\t\\n\\f\\r"<>|()]+{address}', after=":")
@@ -383,16 +399,19 @@ def _rules() -> tuple[_Rule, ...]:
         after=f"\\.|{host}",
     )
     local = '[a-zA-Z0-9][^ \\t\\n\\f\\r"<>|()\xa0{}]*'
+    mail = f"(?:<|(?i:&lt;))?{local}"
     rule(
-        "[a-zA-Z0-9]",
-        f"{local}@(?:{domain}\\.)*{domain}",
-        reach=local,
+        "[a-zA-Z0-9<&]",
+        f"{mail}@(?:{domain}\\.)*{domain}(?:>|(?i:&gt;))?",
+        reach=mail,
         after='[^ \\t\\n\\f\\r"<>|()\xa0{}]',
     )
     rule("@", "@[a-zA-Z_][a-zA-Z_0-9]*")
     rule("#", f"#{letter}+")
     # -- clitics standing alone
     rule(mark, f"({clitic})[^A-Za-z]", _quotes)
+    rule("'", "(')[A-Za-z][^ \\t\n\xa0]")
+    rule(mark, clitic, _quotes)
     rule("[nN]", not_clitic, _quotes, after=mark_or_quote)
     # -- numbers
     rule(digit, f"{digit}{{1,2}}[-/]{digit}{{1,2}}[-/]{digit}{{2,4}}", after="[-/]")
@@ -407,13 +426,13 @@ def _rules() -> tuple[_Rule, ...]:
         _spaced,
         after="[-/\\\\\u2044 \xa0]",
     )
-    rule(mark, f"({apostrophe}[0-9][0-9]){space}", _quotes)
+    rule(mark, f"({apostrophe}[0-9][0-9]){space}")
     rule(
         "[-+(0-9]",
         "(?:\\([0-9]{2,3}\\)[ \xa0]?|(?:\\+\\+?)?(?:[0-9]{2,4}[- \xa0])?[0-9]{2,4}[- \xa0])"
         "[0-9]{3,4}[- \xa0]?[0-9]{3,5}"
         "|(?:(?:\\+\\+?)?[0-9]{2,4}\\.)?[0-9]{2,4}\\.[0-9]{3,4}\\.[0-9]{3,5}",
-        _spaced,
+        _bracketed,
     )
     # -- fixed forms
     rule("-", "(?i)-(?:RRB|LRB|RCB|LCB|RSB|LSB)-")
@@ -422,13 +441,11 @@ def _rules() -> tuple[_Rule, ...]:
     rule("[A-Za-z0-9]", f"{slashed}(?:\\\\?/{slashed}){{1,2}}", after="[-/\\\\]")
     rule("[A-Z$#]", "[A-Z]*\\$|#", after="\\$")
     # -- abbreviations
-    starts = f"{space}{_any_of(_SENTENCE_STARTS)}{space}"
-    for first, letters_and_periods in (
-        ("[A-Za-z]", "[A-Za-z](?:\\.[A-Za-z])*"),
-        ("[cCsSkKeEjJnNuU]", union),
-    ):
-        rule(first, f"({letters_and_periods})\\.{starts}", after="[-.]")
-        rule(first, f"{letters_and_periods}\\.", after="[-.]")
+    capitalised = (f"{name[0]}(?i:{name[1:]})" for name in _SENTENCE_STARTS.split())
+    starts = f"{space}++(?:{'|'.join(capitalised)}){space}"
+    rule("[A-Za-z]", f"([A-Za-z])\\.{starts}", after="\\.")
+    rule("[A-Za-z]", "[A-Za-z](?:\\.[A-Za-z])*\\.", after="\\.")
+    rule("[cCsSkKeEjJnNuU]", f"{union}\\.|({union}){space}", after="[-.]")
     for first, names in _by_initial(_ABBREVIATIONS):
         rule(first, f"((?i:{names})\\.)(?s:..)", after="\\.")
     for name in _CAPITALISED.split():
@@ -441,33 +458,34 @@ def _rules() -> tuple[_Rule, ...]:
         rule(first, f"((?i:{names})\\.){space}?{digit}", after="\\.")
     rule(some_letter, f"({word}\\.){inner_stop}", _word, after="[.!?&]")
     # -- faces
-    rule("[<>:;=]", "([<>]?[:;=][-o*']?[()DPdpO\\\\{@|\\[\\]])[^A-Za-z]", _spaced)
+    rule("[<>:;=]", "([<>]?[:;=][-o*']?[()DPdpO\\\\{@|\\[\\]])[^A-Za-z0-9]", _bracketed)
     rule(
         "[-^x=~<>'(]",
-        "[\\^x=~<>]\\.\\[\\^x=~<>\\]|[-^x=~<>']_[-^x=~<>']|\\([-^x=~<>'][_.]?[-^x=~<>']\\)",
-        _spaced,
+        "[\\^x=~<>]\\.\\[\\^x=~<>\\]|[-^x=~<>']_[-^x=~<>']|\\([-^x=~<>'][-_.]?[-^x=~<>']\\)",
+        _bracketed,
     )
     # -- compounds
-    part = f"(?:[{letters}{like}{digits}_]|{entity}){run('_')}"
-    compound = f"{hyphenated}(?:{hyphen}(?:{long_acronym}\\.|{part}))+"
+    plain = "[A-Za-z0-9\xad]"
+    compound = f"[A-Za-z0-9][A-Za-z0-9.,\xad]*+(?:-(?:[A-Za-z](?:\\.[A-Za-z])+\\.|{plain}++))+"
     rule(
-        some_letter_or_digit,
-        f"(?:({compound}\\.){inner_stop}|({compound}))",
+        "[A-Za-z0-9]",
+        f"({compound}\\.){inner_stop}|({compound})",
         _word,
-        reach=hyphenated,
-        after=f"{hyphen}|[.,_&]",
+        reach="[A-Za-z0-9.,\xad]+",
+        after="[-.,]",
     )
-    elided = f"[dDoOlL]{apostrophe_or_quote}[{letters}{digits}]{run()}"
-    thing = f"(?:{elided}|{some})(?:_{some})*"
+    elision = f"[dDoOlL]{apostrophe_or_quote}[{letters}{digits}]"
+    core = f"[{letters}{digits}]++"
+    core = f"(?:{elision})?{core}"
+    thing = f"{core}(?:[-_\u058a\u2010\u2011]{core})*"
     thing = f"({thing}\\.){inner_stop}|({thing})"
-    rule(some_letter, thing, _word, after=f"{mark_or_quote}|[._]")
+    rule(f"[{letters}]", thing, _word, after=f"{mark_or_quote}|[-._\u058a\u2010\u2011]")
     rule(digit, thing, _word)
     ampersands = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"
     rule("[A-Z]", f"({ampersands}\\.){inner_stop}|({ampersands})", _word, after="[+&]")
     rule(
         some_letter_or_digit,
         f"({file_name}\\.(?i:{_any_of(_EXTENSIONS)}))(?:{space}|[.?!,])",
-        _word,
         reach=file_name,
         after="[.&]",
     )
@@ -477,7 +495,7 @@ def _rules() -> tuple[_Rule, ...]:
     rule("[@#_*\\\\]", "@+|#+|_+|\\*+|(?:\\\\\\*){1,3}")
     rule("[?!]", "[?!]+")
     rule("[<>']", "<<|>>|''")
-    quote = "[`\u2018-\u201f\x82\x84\x91-\x94\u2039\u203a\xab\xbb]"
-    rule(f"['&\x92\u2019]|{quote}", f"{apostrophe}|{quote}{{1,2}}", _quotes)
+    quote = "[`\u2018-\u201f\x91-\x94\u2039\u203a\xab\xbb]"
+    rule(f"['&\x92\u2019]|{quote}", f"{quote}{{1,2}}|{apostrophe}", _quotes)
     rule(f"[{single}]", f"[{single}]", _symbol)
     return tuple(rules)
