@@ -18,6 +18,7 @@ from vlm_jax.train import checkpoints as c
 from vlm_jax.train import logs
 from vlm_jax.train.evaluation import Evaluation, Evaluator, evaluate
 from vlm_jax.train.experiment import Best
+from vlm_jax.train.interrupts import Interrupted, StopRequest
 from vlm_jax.train.loop import train
 from vlm_jax.train.optimizers import Adam, Sgd
 from vlm_jax.train.partition import Partition
@@ -157,6 +158,16 @@ def test_a_signal_saves_and_returns_and_the_rest_follows(
     assert c.steps(tmp_path / "checkpoints")[-1] == int(state.step)
     assert state_hash(train(EXPERIMENT, tmp_path, SILENT)) == uninterrupted[1]
     assert numbers(tmp_path) == numbers(uninterrupted[0])
+
+
+def test_in_a_notebook_a_second_interrupt_is_a_keyboard_interrupt(monkeypatch):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested == "SIGINT"
+        with pytest.raises(Interrupted):
+            stop.poll()
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_signal_during_the_last_evaluation_leaves_it_to_the_next_start(

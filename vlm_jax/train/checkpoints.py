@@ -511,7 +511,11 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def _hush_threads() -> None:
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    def not_orbax(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname and "orbax" not in record.getMessage()
+
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(not_orbax)
     plain = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:

@@ -1,6 +1,7 @@
 """Walks a pipeline once: predictions on the device, scores on the host, one division at the end."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -53,14 +54,10 @@ class Evaluator:
         self.task = task = evaluation.task if evaluation.task is not None else task
         self._place = layout.place_evaluation_batch if layout is not None else dict
 
-        def loss(variables, batch, sums):
-            found = task.loss(model, variables, batch, rngs={}, train=False)[1].metrics
-            return found if sums is None else {name: sums[name] + found[name] for name in found}
-
-        self._loss = jax.jit(loss)
-        self._predict = jax.jit(
-            lambda variables, batch, key: task.predict(model, variables, batch, key)
-        )
+        try:
+            self._loss, self._predict = _compiled(model, task)
+        except TypeError:  # a model or a task that cannot be hashed shares nothing
+            self._loss, self._predict = _compiled.__wrapped__(model, task)
 
     def __call__(
         self, variables: Variables, key: jax.Array, *, poll: Callable[[], None] = lambda: None
@@ -86,7 +83,8 @@ class Evaluator:
                 break
             placed = self._place(batch)
             if evaluation.loss:
-                sums = self._loss(variables, placed, sums)
+                found = self._loss(variables, placed)
+                sums = found if sums is None else {name: sums[name] + found[name] for name in found}
             if evaluation.predict:
                 predictions = self._predict(variables, placed, jax.random.fold_in(key, index))
                 if pending is not None:
@@ -105,6 +103,19 @@ def evaluate(
 ) -> Results:
     """The numbers and the examples of one evaluation, outside of training: what a run with this seed would log."""
     return Evaluator(evaluation, model, task)(variables, seed_keys(seed)[2])
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(model: Any, task: Any) -> tuple[Callable, Callable]:
+    """Loss and prediction of a batch, compiled once for all evaluations of this model and task."""
+
+    def loss(variables, batch):
+        return task.loss(model, variables, batch, rngs={}, train=False)[1].metrics
+
+    def predict(variables, batch, key):
+        return task.predict(model, variables, batch, key)
+
+    return jax.jit(loss), jax.jit(predict)
 
 
 def _means(sums: dict[str, Mean], perplexity: bool) -> dict[str, float]:
