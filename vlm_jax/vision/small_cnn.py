@@ -13,25 +13,37 @@ from vlm_jax.types import Features
 
 
 class SmallCnn(nn.Module, kw_only=True):
-    """Strided 3x3 convolutions, one for each entry of `features`: 64x64 -> [b 64 128].
+    """3x3 convolutions, one for each entry of `features`: 64x64 -> [b 64 128].
 
-    Each halves the picture, so that three turn 64x64 into an 8x8 grid.
+    Each halves the picture, unless `strides` says otherwise, so that three turn 64x64 into an 8x8 grid.
+    `positions`, called with the grid [b n d] and its (h, w), adds to each place where it is (LearnedGrid of the
+    Vision Transformer, say): a convolution alone hardly knows left from right.
     """
 
     features: tuple[int, ...] = (32, 64, 128)
+    strides: tuple[int, ...] | None = None  # one for each of `features`; None: 2 everywhere
+    positions: nn.Module | None = None
     activation: Callable = nn.relu
     norm: Norm = BatchNorm()
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
+        strides = self.strides or (2,) * len(self.features)
+        if len(strides) != len(self.features):
+            raise ValueError(
+                f"SmallCnn has {len(self.features)} features and {len(strides)} strides; expected one a convolution"
+            )
         x = image.astype(self.dtype)
-        for i, width in enumerate(self.features):
+        for i, (width, stride) in enumerate(zip(self.features, strides)):
             x = ConvNorm(
-                features=width, strides=2, norm=self.norm, dtype=self.dtype, name=f"stage_{i}"
+                features=width, strides=stride, norm=self.norm, dtype=self.dtype, name=f"stage_{i}"
             )(x, train=train)
             x = self.activation(x)
-        return flatten_grid(x)
+        grid = flatten_grid(x)
+        if self.positions is None:
+            return grid
+        return grid.replace(values=self.positions(grid.values, x.shape[1:3]))
 
 
 class Convolution(nn.Module, kw_only=True):
