@@ -12,6 +12,7 @@ makes the command fail.
 import contextlib
 import dataclasses
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tests import model_zoo
 from tests.invariants import (
     data_checks,
     decoding_checks,
@@ -34,8 +36,10 @@ from tests.invariants.subject import B, Subject
 from vlm_jax.data import pipeline
 from vlm_jax.decoding import base as decoding
 from vlm_jax.decoding import beam_search, sampling
+from vlm_jax.language import transformer
 from vlm_jax.language.attention_decoder import AttentionDecoder
-from vlm_jax.layers import norm
+from vlm_jax.language.transformer import TransformerDecoder
+from vlm_jax.layers import attention, norm
 from vlm_jax.metrics import base as metrics
 from vlm_jax.metrics.base import Mean
 from vlm_jax.models.generator import Generator
@@ -287,9 +291,138 @@ def _(real):
     ]
 
 
+# ---- Transformers: masks, positions, caches
+
+CAUSAL = (transformer, "causal_mask")
+PREFIX = (transformer, "prefix_mask")
+KEPT = (transformer, "padding_mask")
+POSITIONS = (transformer, "positions")
+SOFTMAX = (attention, "masked_softmax")
+
+
+@bug("no causal mask", "transformer", CAUSAL)
+def _(real):
+    return lambda length: jnp.ones_like(real(length))
+
+
+@bug("the causal mask is one off", "transformer", CAUSAL)
+def _(real):
+    return lambda length: jnp.tril(jnp.ones((1, length, length), bool), 1)
+
+
+@bug("a word does not see itself", "transformer", CAUSAL)
+def _(real):
+    return lambda length: jnp.tril(jnp.ones((1, length, length), bool), -1)
+
+
+@bug("only the word itself is seen", "transformer", CAUSAL)
+def _(real):
+    return lambda length: jnp.eye(length, dtype=bool)[None]
+
+
+@bug("the prefix sees the text", "prefix", PREFIX)
+def _(real):
+    return lambda prefix, length: real(prefix, length).at[:, :prefix].set(True)
+
+
+@bug("the prefix is causal", "prefix", PREFIX)
+def _(real):
+    return lambda prefix, length: jnp.tril(real(prefix, length))
+
+
+@bug("no causal mask after the prefix", "prefix", PREFIX)
+def _(real):
+    return lambda prefix, length: real(prefix, length).at[:, prefix:].set(True)
+
+
+@bug("the text does not see the last of the prefix", "prefix", PREFIX)
+def _(real):
+    return lambda prefix, length: real(prefix, length).at[:, prefix:, prefix - 1].set(False)
+
+
+@bug("padding of the memory is seen", "transformer", KEPT)
+def _(real):
+    return lambda kept: jnp.ones_like(real(kept))
+
+
+@bug("padding has a little weight", "transformer", SOFTMAX)
+def _(real):
+    return lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, -9.0))
+
+
+@bug("a row without memory is NaN", "transformer", SOFTMAX)
+def _(real):
+    return lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, -jnp.inf))
+
+
+@bug("a row without memory sees the mean", "transformer", SOFTMAX)
+def _(real):
+    return lambda scores, mask: jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
+
+
+def _after_step(change):
+    """A decoder whose `extend` hands on a cache that `change(old, new)` spoiled."""
+
+    def make(real):
+        def extend(self, tokens, cache, memory):
+            logits, new = real(self, tokens, cache, memory)
+            return logits, change(cache, new)
+
+        return extend
+
+    return make
+
+
+EXTEND = (TransformerDecoder, "extend")
+bug("the position stays 0 in steps", "transformer", EXTEND)(
+    _after_step(lambda old, new: {**new, "position": old["position"]})
+)
+bug("the position in steps is one ahead", "transformer", (TransformerDecoder, "initial_cache"))(
+    lambda real: (
+        lambda *arguments: {**real(*arguments), "position": real(*arguments)["position"] + 1}
+    )
+)
+bug("every step writes over the first", "transformer", EXTEND)(
+    _after_step(
+        lambda old, new: {
+            **new,
+            "blocks": tuple(
+                b.replace(position=a.position) for a, b in zip(old["blocks"], new["blocks"])
+            ),
+        }
+    )
+)
+bug("the cache keeps keys and forgets values", "transformer", EXTEND)(
+    _after_step(
+        lambda old, new: {
+            **new,
+            "blocks": tuple(
+                b.replace(values=a.values) for a, b in zip(old["blocks"], new["blocks"])
+            ),
+        }
+    )
+)
+bug("steps see the empty places of the cache", "transformer", EXTEND)(
+    lambda real: (
+        lambda self, tokens, cache, memory: real(
+            self, tokens, {**cache, "kept": jnp.ones_like(cache["kept"])}, memory
+        )
+    )
+)
+
+
+@bug("positions count padding in steps only", "transformer", POSITIONS)
+def _(real):
+    return lambda kept: real(kept) if kept.shape[1] > 1 else real(kept) + 1
+
+
+@bug("all words stand at position 0", "transformer", POSITIONS)
+def _(real):
+    return lambda kept: 0 * real(kept)
+
+
 # ---- decoding
 
-ADVANCE = (beam_search.BeamSearch, "_advance")
 SCORE = (beam_search.BeamSearch, "score")
 SAMPLE = (sampling, "filtered_sample")
 
@@ -652,9 +785,19 @@ def attention_subject() -> Subject:
     )
 
 
+def zoo_subject(name: str) -> Subject:
+    image = np.random.default_rng(4).normal(size=(B, model_zoo.NUM_PLACES, model_zoo.FEATURES))
+    return Subject(model_zoo.generators()[name], {"image": image.astype(np.float32)})
+
+
 ROOMS = {
     "loss": Room(loss_checks.CHECKS, loss_checks.Loss),
     "attention": Room(model_checks.CHECKS, attention_subject),
+    "transformer": Room(model_checks.CHECKS, lambda: zoo_subject("transformer")),
+    "prefix": Room(
+        (*model_checks.CHECKS, model_checks.check_the_prefix_sees_itself),
+        lambda: zoo_subject("transformer_prefix"),
+    ),
     "decoding": Room(decoding_checks.CHECKS),
     "training": Room(training_checks.CHECKS, training_checks.Training),
     "data": Room(data_checks.CHECKS),
@@ -703,6 +846,11 @@ def main(names: list[str]) -> int:
     unknown = set(names) - set(ROOMS)
     if unknown:
         raise SystemExit(f"no such room: {sorted(unknown)}; there are {', '.join(ROOMS)}")
+    if not jax.config.jax_compilation_cache_dir:
+        folder = tempfile.TemporaryDirectory()
+        jax.config.update("jax_compilation_cache_dir", folder.name)
+    # A bug leaves most functions as they are: they need not be compiled again.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     start, total, found = time.perf_counter(), 0, 0
     for name in names or ROOMS:
         lines, bugs, hits = table(name)

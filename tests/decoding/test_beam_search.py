@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.decoding.toys import Markov, Recurrent, fixed_logits, normalised, reference_search
+from tests.decoding.toys import (
+    Markov,
+    Recurrent,
+    compiled,
+    fixed_logits,
+    normalised,
+    reference_search,
+)
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.types import BOS, EOS, PAD
@@ -14,7 +21,7 @@ B = 6
 RECURRENT = Recurrent(seed=3, batch_size=B)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compiled, static_argnums=0)
 def search(strategy, step_cache_memory=None):
     cache, memory = step_cache_memory or (RECURRENT.cache(), RECURRENT.memory())
     batch_size = jax.tree.leaves(cache)[0].shape[0]
@@ -103,7 +110,7 @@ def test_scores_are_the_rescored_log_probs_over_the_length():
 def test_equal_log_probs_a_token_have_equal_normalised_scores():
     step, cache = fixed_logits(np.zeros(5), 1)
     strategy = BeamSearch(max_length=3, width=40, length_penalty=1.0, num_results=13, banned=())
-    found = jax.jit(lambda: strategy(step, cache, None, batch_size=1))()
+    found = compiled(lambda: strategy(step, cache, None, batch_size=1))()
     assert set(found.lengths[0].tolist()) == {1, 2, 3}
     np.testing.assert_allclose(found.scores[0], -np.log(5), rtol=1e-6)
 
@@ -111,13 +118,13 @@ def test_equal_log_probs_a_token_have_equal_normalised_scores():
 def test_a_row_does_not_depend_on_the_others():
     strategy = BeamSearch(max_length=12, width=3, length_penalty=0.7, num_results=2)
     together = jax.device_get(search(strategy))
-    one = jax.jit(
+    one = compiled(
         lambda cache: strategy(RECURRENT.step, cache, None, batch_size=1)  # one compilation
     )
     for row in range(B):
         alone = jax.device_get(one(RECURRENT.row(row).cache()))
         np.testing.assert_array_equal(alone.tokens[0], together.tokens[row])
-        np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-6)
+        np.testing.assert_allclose(alone.scores[0], together.scores[row], rtol=1e-5)
 
 
 def test_the_early_stop_saves_steps_and_not_results():
@@ -130,7 +137,7 @@ def test_the_early_stop_saves_steps_and_not_results():
         return jnp.broadcast_to(logits, (token.shape[0], 6)), cache
 
     strategy = BeamSearch(max_length=50, width=3)
-    found = jax.jit(lambda: strategy(step, {"x": jnp.zeros(2)}, None, batch_size=2))()
+    found = compiled(lambda: strategy(step, {"x": jnp.zeros(2)}, None, batch_size=2))()
     jax.effects_barrier()
     assert found.lengths.tolist() == [[1], [1]]
     assert len(count) < 3

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.decoding.toys import Recurrent, fixed_logits
+from tests.decoding.toys import Recurrent, compiled, fixed_logits
 from vlm_jax.decoding.base import top_k
 from vlm_jax.decoding.sampling import Greedy, Sampling, filtered_sample
 from vlm_jax.types import BOS, EOS, PAD
@@ -14,7 +14,7 @@ B, L = 6, 12
 MODEL = Recurrent(seed=3, batch_size=B)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(compiled, static_argnums=0)
 def decode(strategy, key=None):
     return strategy(MODEL.step, MODEL.cache(), MODEL.memory(), batch_size=B, key=key)
 
@@ -24,7 +24,7 @@ def draws(logits, num, **fields):
     step, cache = fixed_logits(logits, num)
     strategy = Sampling(max_length=1, banned=fields.pop("banned", ()), **fields)
     return np.asarray(
-        jax.jit(lambda key: strategy(step, cache, None, batch_size=num, key=key).tokens)(
+        compiled(lambda key: strategy(step, cache, None, batch_size=num, key=key).tokens)(
             jax.random.key(fields.pop("seed", 0))
         )
     ).reshape(-1)
@@ -96,7 +96,7 @@ def test_temperature_then_top_k_then_top_p():
 def test_the_same_key_draws_the_same_text_and_rows_draw_different_noise():
     strategy = Sampling(max_length=8, num_results=2)
     step, cache = fixed_logits(np.zeros(50), 4)
-    run = jax.jit(lambda key: strategy(step, cache, None, batch_size=4, key=key).tokens)
+    run = compiled(lambda key: strategy(step, cache, None, batch_size=4, key=key).tokens)
     one, two, other = run(jax.random.key(5)), run(jax.random.key(5)), run(jax.random.key(6))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
@@ -128,7 +128,7 @@ def test_min_length_counts_eos_and_trigrams_are_blocked():
     step, cache = fixed_logits([0, 0, 3.0, 0, 2.0, 1.0], 1)  # EOS, then 4, then 5
 
     def run(strategy):
-        decoded = jax.jit(lambda: strategy(step, cache, None, batch_size=1))()
+        decoded = compiled(lambda: strategy(step, cache, None, batch_size=1))()
         return decoded.tokens[0, 0].tolist()
 
     assert run(Greedy(max_length=6)) == [2, 0, 0, 0, 0, 0]
@@ -141,7 +141,7 @@ def test_min_length_counts_eos_and_trigrams_are_blocked():
 def test_filtered_sample_never_leaves_the_kept_tokens_at_full_vocabulary_size():
     logits = jax.random.normal(jax.random.key(0), (64, 1000))
     keys = jax.random.split(jax.random.key(1), 64)
-    tokens = jax.jit(lambda: filtered_sample(keys, logits, top_k=5, top_p=1.0))()
+    tokens = compiled(lambda: filtered_sample(keys, logits, top_k=5, top_p=1.0))()
     best = np.asarray(jax.lax.top_k(logits, 5)[1])
     assert all(int(token) in row for token, row in zip(tokens, best.tolist()))
 
@@ -149,7 +149,7 @@ def test_filtered_sample_never_leaves_the_kept_tokens_at_full_vocabulary_size():
 @pytest.mark.parametrize("size, k", [(4, 3), (1000, 3), (1024, 4), (777, 2)])
 def test_blocked_top_k_is_lax_top_k_with_its_ties(size, k):
     rng = np.random.default_rng(0)
-    both = jax.jit(lambda x: (top_k(x, k), jax.lax.top_k(x, k)))
+    both = compiled(lambda x: (top_k(x, k), jax.lax.top_k(x, k)))
     for x in (rng.normal(size=(5, size)), rng.integers(0, 3, (5, size)), np.zeros((5, size))):
         x = x.astype(np.float32)
         x[0, 3:] = -np.inf

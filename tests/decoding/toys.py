@@ -1,11 +1,16 @@
 """Step functions small enough to be checked by hand, with numpy forms of the same models."""
 
+import functools
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.types import BOS, EOS, PAD
+
+# The shapes are tiny and compilation is the cost: half of it without LLVM's optimisations.
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def log_softmax(x):

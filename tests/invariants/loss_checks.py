@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.invariants.subject import compiled
+from tests.decoding.toys import compiled
 from vlm_jax.tasks import generation
 from vlm_jax.types import BOS, EOS, PAD
 

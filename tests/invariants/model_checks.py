@@ -212,10 +212,30 @@ def check_compiling_changes_nothing(s):
     np.testing.assert_allclose(plain, s.forward(), rtol=1e-5, atol=1e-5)
 
 
+def check_a_word_is_not_the_same_everywhere(s):
+    """One word again and again: the logits after it depend on where it stands."""
+    logits = s.forward(target=np.full_like(s.inputs, NUM_SPECIAL))
+    moved = np.abs(np.diff(logits, axis=1)).max(-1)  # [b l-2]
+    assert (moved[:, :3] > 1e-4).all(), "no position has an effect"
+
+
+def check_the_prefix_sees_itself(s):
+    """C1.7: by the hidden states at the prefix's places: bidirectional, and exact-equal for any text."""
+    before = s.prefix_states()
+    assert len(before) >= 2, "one layer hides a leak"
+    for a, b in zip(before, s.prefix_states(target=np.where(s.inputs > 3, 4, s.inputs))):
+        np.testing.assert_array_equal(a, b)
+    image = s.batch["image"].copy()
+    image[:, -1] += 1
+    moved = np.abs(s.prefix_states(image=image)[-1] - before[-1])
+    assert (moved[:, 0].max(-1) > 1e-5).all(), "the first place does not see the last"
+
+
 CHECKS = (
     check_chain_rule,
     check_causality_by_change,
     check_causality_by_gradient,
+    check_a_word_is_not_the_same_everywhere,
     check_rows_that_are_not_valid,
     check_rows_add_by_their_tokens,
     check_uniform_logits_cost_ln_v,

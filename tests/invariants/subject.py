@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.decoding.toys import compiled
 from vlm_jax import config
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.decoding.sampling import Greedy
@@ -16,9 +17,6 @@ from vlm_jax.tasks.generation import Generation
 from vlm_jax.train.state import path_name
 from vlm_jax.train.steps import rng_keys
 from vlm_jax.types import BOS, EOS, NUM_SPECIAL, PAD, Features
-
-# The shapes are tiny and compilation is the cost: half of it without LLVM's optimisations.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 B, L = 4, 7
 LENGTHS = (7, 5, 6, 3)  # BOS and EOS counted
@@ -212,6 +210,23 @@ class Subject:
         log_p = log_softmax(self.forward(target=inputs))
         log_p = np.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
         return np.where(tokens != PAD, log_p, 0).sum(1), (tokens != PAD).sum(1)
+
+    def prefix_states(self, **changes) -> list[np.ndarray]:
+        """Every hidden state [b n d] that a decoder with a prefix has at the n places of the prefix."""
+        return jax.device_get(self._prefix_states(self.variables, self._read(**changes)))
+
+    @functools.cached_property
+    def _prefix_states(self):
+        n = self.batch["image"].shape[1]
+
+        def run(variables, batch):
+            _, seen = self.model.apply(
+                variables, batch, train=False, capture_intermediates=True, mutable="intermediates"
+            )
+            states = jax.tree.leaves(seen["intermediates"])
+            return [x[:, :n] for x in states if x.ndim == 3 and x.shape[1] == n + L - 1]
+
+        return compiled(run)
 
     @functools.cached_property
     def noisy(self):

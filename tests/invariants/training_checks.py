@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.invariants.subject import compiled
+from tests.decoding.toys import compiled
 from tests.train import toys
 from vlm_jax.layers.norm import BatchNorm
 from vlm_jax.metrics.base import Mean
