@@ -11,6 +11,9 @@ from vlm_jax.tasks.captioning import Captioning
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.optimizers import Adam, Cosine
 from vlm_jax.types import BOS, PAD, UNK
+from vlm_jax.vision.grid_vector import GridVector
+from vlm_jax.vision.small_cnn import SmallCnn
+from vlm_jax.vision.vit import LearnedGrid
 
 NUM_PAIRS = 30_000  # training captions of Flickr8k
 
@@ -56,6 +59,20 @@ def captioner(
         best=Best(metric="validation/facts_right" if on_scenes else "validation/cider"),
         checkpoint_every=every,
     )
+
+
+def scene_encoder(features: tuple[int, ...] = (32, 64, 128)) -> SmallCnn:
+    """A grid of 8x8 places that know where they are, of pictures of 64x64; trained along with the decoder."""
+    return SmallCnn(
+        features=(*features, features[-1]),
+        strides=(2, 2, 2, 1),
+        positions=LearnedGrid(grid=(8, 8), num_extra=0, stddev=0.5),
+    )
+
+
+def scene_vector(features: tuple[int, ...] = (32, 64, 128)) -> GridVector:
+    """The same grid as one vector of 4x4 places, for decoders that take no more."""
+    return GridVector(encoder=scene_encoder(features), side=4)
 
 
 def smoke(experiment: Experiment) -> Experiment:

@@ -22,7 +22,6 @@ from vlm_jax.main import main
 from vlm_jax.models.generator import Generator
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.vision.precomputed import Precomputed
-from vlm_jax.vision.small_cnn import SmallCnn
 
 CITATION = "Vinyals et al. 2015"
 PAPER = {"paper": {"bleu_1": 63.0}}  # Flickr8k, table 2
@@ -44,7 +43,7 @@ def scenes() -> Experiment:
     data = datasets.scenes(batch_size=64)
     model = Generator(
         decoder=_decoder(width=256, vocab_size=data.tokenizer.vocab_size),
-        image_encoder=SmallCnn(features=(32, 64, 128)),
+        image_encoder=captioners.scene_vector(),
     )
     return captioner(data, model, beam=3, num_steps=4000)
 
@@ -54,7 +53,7 @@ def smoke() -> Experiment:
     data = datasets.scenes(batch_size=4, config="tiny")
     model = Generator(
         decoder=_decoder(width=8, vocab_size=data.tokenizer.vocab_size),
-        image_encoder=SmallCnn(features=(4, 4, 4)),
+        image_encoder=captioners.scene_vector((4, 4, 4)),
     )
     return captioners.smoke(captioner(data, model, beam=2, num_steps=2))
 

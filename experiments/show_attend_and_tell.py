@@ -29,8 +29,6 @@ from vlm_jax.main import main
 from vlm_jax.models.generator import Generator
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.vision.precomputed import Precomputed
-from vlm_jax.vision.small_cnn import SmallCnn
-from vlm_jax.vision.vit import LearnedGrid
 
 CITATION = "Xu et al. 2015"
 PAPER = {
@@ -106,12 +104,7 @@ def _small(
         output_activation=nn.tanh,
         doubly_stochastic_weight=0.1,
     )
-    image_encoder = SmallCnn(
-        features=(*features, features[-1]),
-        strides=(2, 2, 2, 1),
-        positions=LearnedGrid(grid=(8, 8), num_extra=0, stddev=0.5),
-    )
-    return Generator(decoder=decoder, image_encoder=image_encoder)
+    return Generator(decoder=decoder, image_encoder=captioners.scene_encoder(features))
 
 
 def _with_hard_attention(experiment: Experiment) -> Experiment:

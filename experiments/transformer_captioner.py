@@ -20,7 +20,6 @@ from vlm_jax.main import main
 from vlm_jax.models.generator import Generator
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.vision.precomputed import Precomputed
-from vlm_jax.vision.small_cnn import SmallCnn
 
 CITATION = "after Vaswani et al. 2017"
 PAPER = {"paper": {}, "prefix": {}}
@@ -41,7 +40,7 @@ def scenes() -> Experiment:
     data = datasets.scenes(batch_size=64)
     model = Generator(
         decoder=_decoder(data, width=128, num_layers=2, num_heads=4, dropout_rate=0.0),
-        image_encoder=SmallCnn(features=(32, 64, 128)),
+        image_encoder=captioners.scene_encoder(),
     )
     return captioner(data, model, beam=3, num_steps=4000)
 
@@ -51,7 +50,7 @@ def smoke() -> Experiment:
     data = datasets.scenes(batch_size=4, config="tiny")
     model = Generator(
         decoder=_decoder(data, width=8, num_layers=1, num_heads=2, dropout_rate=0.0),
-        image_encoder=SmallCnn(features=(4, 4, 8)),
+        image_encoder=captioners.scene_encoder((4, 4, 8)),
     )
     return captioners.smoke(captioner(data, model, beam=2, num_steps=2))
 

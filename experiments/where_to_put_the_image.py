@@ -32,7 +32,6 @@ from vlm_jax.main import main
 from vlm_jax.models.generator import Generator
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.vision.precomputed import Precomputed
-from vlm_jax.vision.small_cnn import SmallCnn
 
 CITATION = "Tanti et al. 2018"
 PAPER = {
@@ -78,7 +77,7 @@ def scenes() -> Experiment:
     """Init-inject on the pictures made here, with a small CNN trained along."""
     data = datasets.scenes(batch_size=64)
     decoder = _decoder(InitInject(), width=256, vocab_size=data.tokenizer.vocab_size)
-    model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(32, 64, 128)))
+    model = Generator(decoder=decoder, image_encoder=captioners.scene_vector())
     return captioner(data, model, beam=3, num_steps=4000)
 
 
@@ -87,7 +86,7 @@ def smoke() -> Experiment:
     data = datasets.scenes(batch_size=4, config="tiny")
     inject = Merge(width=8, fusion=Concat())
     decoder = _decoder(inject, width=8, vocab_size=data.tokenizer.vocab_size)
-    model = Generator(decoder=decoder, image_encoder=SmallCnn(features=(4, 4, 4)))
+    model = Generator(decoder=decoder, image_encoder=captioners.scene_vector((4, 4, 4)))
     return captioners.smoke(captioner(data, model, beam=2, num_steps=2))
 
 
