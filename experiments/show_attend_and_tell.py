@@ -10,8 +10,9 @@ paper. Its numbers for Flickr8k (table 1) are in PAPER, ours in experiments/resu
 
 Departures from the paper:
 - section 5.1: features of MobileNetV2, 7x7 places of 1280 numbers, as log(1 + x), standardised over the training
-  pictures and projected to 512; the paper has VGG-19's 14x14x512.
-- section 4.3: Adam with a cosine schedule; the paper has RMSProp for Flickr8k. Batches at random, not by length.
+  pictures and projected to 256; the paper has VGG-19's 14x14x512. In training half of the pictures are mirrored.
+- section 3.1.2: an LSTM of 256 units.
+- section 4.3: dropout also of words and picture, label smoothing 0.1, a moving average of the parameters; Adam with a cosine schedule; the paper has RMSProp for Flickr8k. Batches at random, not by length.
 - section 4.1: the baseline of hard attention is the mean over the other rows of the batch, not over past batches.
 - section 5.3: beam 3 with a length penalty; captions are cut after 22 words.
 """
@@ -43,9 +44,9 @@ def soft() -> Experiment:
     data = datasets.flickr8k(batch_size=128, pool=False)
     decoder = AttentionDecoder(
         vocab_size=data.tokenizer.vocab_size,
-        width=512,
+        width=256,
         embedding_width=256,
-        attention_width=256,
+        attention_width=128,
         cell=LSTM(),
         attend=SoftAttention(),
         output_activation=nn.tanh,
@@ -56,15 +57,18 @@ def soft() -> Experiment:
     )
     model = Generator(
         decoder=decoder,
-        image_encoder=Precomputed(width=512, activation=nn.relu, dropout_rate=0.3),
+        image_encoder=Precomputed(width=256, dropout_rate=0.3),
     )
     return captioner(
         data,
         model,
         beam=3,
         num_steps=8 * NUM_PAIRS // 128,
+        peak=2e-3,
+        evaluations=4,
         label_smoothing=0.1,
         length_penalty=0.7,
+        ema_decay=0.995,
     )
 
 
