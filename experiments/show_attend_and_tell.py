@@ -81,7 +81,7 @@ def scenes() -> Experiment:
     """The pictures made here, with a small CNN trained along. What `make demo` runs."""
     data = datasets.scenes(batch_size=64)
     return captioner(
-        data, _small(data, width=192), beam=3, num_steps=2500, peak=2e-3, evaluations=2
+        data, _small(data, width=192), beam=3, num_steps=1600, peak=2e-3, evaluations=1
     )
 
 
