@@ -20,7 +20,7 @@ What it does that may surprise:
     control characters, NUL included; both end the word before them, unless it is an address
 
 Where the official code stops, misplaces captions or reads its neighbours, we do not:
-  * a lone surrogate stops it (no UTF-8); we read three U+FFFD, as Java reads those bytes
+  * a lone surrogate stops it (no UTF-8); we read U+FFFD, as Java reads its bytes
   * carriage return, form feed, vertical tab, U+0085, U+2028, U+2029 split a caption in two for it
     and shift all later ones to the wrong image; we read a space, as for a newline
 """
@@ -43,7 +43,7 @@ def ptb_tokenize(caption: str) -> list[str]:
     text = _LINE_BREAK.sub(" ", caption)
     astral = not text.isascii() and max(text) > "\ud7ff"
     if astral:  # Java reads UTF-16 units
-        text = _SURROGATE.sub("\ufffd\ufffd\ufffd", text)
+        text = _SURROGATE.sub("\ufffd", text)
         text = _ASTRAL.sub(_utf16_units, text)
     words = [word for word in _lex(text) if word not in PUNCTUATION]
     if astral:
@@ -67,7 +67,10 @@ def _utf16_units(match: re.Match) -> str:
 
 # Most of a caption: ASCII words with a space on their right, which no longer pattern can claim,
 # and the stops between them.
-_PLAIN = re.compile(r"(?: +|[A-Za-z][A-Za-z0-9]*(?=[,?!;]?[ \n])|[,?!;](?=[ \n])|\.(?=\n))+")
+_SPACE = " \\t\\xa0\\u2000-\\u200a\\u3000"
+_PLAIN = re.compile(
+    rf"(?: [{_SPACE}]*|[A-Za-z][A-Za-z0-9]*(?=[,?!;]?[ \n])|[,?!;](?=[ \n])|\.(?=\n))+"
+)
 _STOPS = str.maketrans(",?!;.", "     ")
 _ASSIMILATED = {
     "cannot": ("can", "not"),
@@ -176,7 +179,7 @@ _QUOTES = str.maketrans(
 
 
 def _quotes(text: str) -> str:
-    return re.sub("(?i)&apos;", "'", text).translate(_QUOTES)
+    return text.replace("&apos;", "'").translate(_QUOTES)
 
 
 _SYMBOLS = {
@@ -191,12 +194,15 @@ _SYMBOLS = {
     "\u2026": "...",
     **dict(zip("()[]{}", ["-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"])),
     **dict(zip('"', ["''"])),
-    **{"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": "''", "&nbsp;": ""},
 }
 
 
 def _symbol(text: str) -> str:
-    return _SYMBOLS.get(text.lower(), text)
+    return _SYMBOLS.get(text, text)
+
+
+def _entity(text: str) -> str:
+    return {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&nbsp;": ""}[text.lower()]
 
 
 def _dashes(text: str) -> str:
@@ -313,7 +319,7 @@ def _rules() -> tuple[_Rule, ...]:
     single = _char_class(_ranges(_SINGLE))
 
     digit = f"[{digits}]"
-    entity = "&[aeiouAEIOU](?:acute|grave|uml);"
+    entity = "(?i:&[aeiou](?:acute|grave|uml);)"
     letter = f"(?:[{letters}{like}]|{entity})"
 
     def run(more: str = "") -> str:
@@ -321,7 +327,7 @@ def _rules() -> tuple[_Rule, ...]:
         characters = f"[{letters}{like}{digits}{more}]*+"
         return f"{characters}(?:{entity}{characters})*+"
 
-    space = "[ \\t\xa0\u2000-\u200a\u3000\n]"
+    space = f"[{_SPACE}\n]"
     apostrophe = "(?:['\x92\u2019]|(?i:&apos;))"
     apostrophe_or_quote = "(?:['\x92\u2019`\x91\u2018\u201b]|(?i:&apos;))"
     inner_stop = "[,;:\u3001]"  # a period before one of these belongs to an abbreviation
@@ -373,11 +379,13 @@ def _rules() -> tuple[_Rule, ...]:
     rule("<", f"<[A-Za-z][A-Za-z0-9_:.-]*(?:[ ]+{attribute})*[ ]*/?[ ]*>", _spaced)
     rule("<", "</[A-Za-z][A-Za-z0-9_:.-]*[ ]*>", _spaced)
     rule("[&\x96\x97\u2013-\u2015]", "(?i:&(?:md|mdash|ndash);)|[\x96\x97\u2013-\u2015]", _drop)
-    rule("&", "(?i)&(?:amp|lt|gt|quot|nbsp);", _symbol)
+    rule("&", "(?i)&(?:amp|lt|gt|nbsp);", _entity)
+    rule("&", "&quot;", _drop)
+    rule("&", "(?i)&quot;")
     rule("&", "(?i)&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);")
     # -- words
     rule(some_letter, f"({word})(?:{clitic})?", _word)
-    rule(some_letter, f"([A-Za-z]*[A-MO-Za-mo-z]){not_clitic}", after=mark_or_quote)
+    rule(some_letter, f"([A-Za-z\xad]*[A-MO-Za-mo-z]\xad*){not_clitic}", _word, after=mark_or_quote)
     rule(f"[{letters}'\x92\u2019&]", f"(?i:{elisions})|[lLdDjJ]{apostrophe}", after=mark)
     rule("[A-HJ-XZn]", f"[A-HJ-XZn]{apostrophe_or_quote}[{letters}]{{2,}}", after=mark_or_quote)
     rule(
@@ -388,7 +396,7 @@ def _rules() -> tuple[_Rule, ...]:
     rule("[oO]", f"[oO]{apostrophe_or_quote}[oO]", after=mark_or_quote)
     rule("[yY]", f"([yY]{apostrophe})[{letters}]", after=mark)
     # -- addresses
-    rule("[hH]", f'(?i:https?)://[^ \\t\\n\\f\\r"<>|()]+{address}', after=":")
+    rule("[hH]", f'(?i:https?)://[^ \\t\\n\\f\\r"<>|(){{}}]+{address}', after=":")
     www = f"(?i:www)\\.{www_host}(?:\\.{www_host})*"
     rule("[wW]", f"(?i:www\\.)(?:{www_host}\\.)+[a-zA-Z]{{2,4}}{path}", reach=www, after="\\.")
     hosts = f"{host}(?:\\.{host})*"
@@ -481,7 +489,7 @@ def _rules() -> tuple[_Rule, ...]:
     thing = f"({thing}\\.){inner_stop}|({thing})"
     rule(f"[{letters}]", thing, _word, after=f"{mark_or_quote}|[-._\u058a\u2010\u2011]")
     rule(digit, thing, _word)
-    ampersands = "[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+"
+    ampersands = "[A-Z]+(?:(?:(?i:&amp;)|[+&])[A-Z]+)+"
     rule("[A-Z]", f"({ampersands}\\.){inner_stop}|({ampersands})", _word, after="[+&]")
     rule(
         some_letter_or_digit,
@@ -489,6 +497,7 @@ def _rules() -> tuple[_Rule, ...]:
         reach=file_name,
         after="[.&]",
     )
+    rule(f"[{_SPACE}]", f"[{_SPACE}]+", _drop)
     # -- runs of signs, and what stands alone
     rule("-", "-+", _dashes)
     rule("\\.", "\\.{3,5}|(?:\\.[ \xa0]){2,4}\\.", _ellipsis)
