@@ -303,6 +303,16 @@ def test_params_are_loaded_with_their_average_and_their_collections(every_step, 
         c.load_params(tmp_path, step=3)
 
 
+def test_a_workdir_may_be_named_relative_to_where_one_is(every_step, monkeypatch):
+    folder = every_step[0]
+    monkeypatch.chdir(folder.parent)
+    relative = Path(folder.name)
+    assert c.load_params(relative) is not None
+    state, position = c.restore(relative, machinery()[1])
+    assert int(state.step) == position == 19
+    assert c.best_step(relative) is None
+
+
 def test_the_same_step_can_be_saved_again_with_more_progress(tmp_path):
     state = machinery()[0]()
     with c.Checkpoints(tmp_path) as files:

@@ -77,7 +77,7 @@ def restore(workdir: Path, like: State) -> tuple[State, int] | None:
 
     `like` is a state, or its ShapeDtypeStructs with the shardings that are wanted.
     """
-    found = _newest(Path(workdir) / "checkpoints", like, on_damage=lambda path: None)
+    found = _newest(Path(workdir).absolute() / "checkpoints", like, on_damage=lambda path: None)
     return None if found is None else (found.state, found.position)
 
 
@@ -91,7 +91,7 @@ def load_params(workdir: Path, step: int | None = None) -> Any:
 
 def load_variables(workdir: Path, step: int | None = None) -> Variables:
     """`load_params` with the other collections: what `model.apply` takes."""
-    folder = Path(workdir) / "checkpoints"
+    folder = Path(workdir).absolute() / "checkpoints"
     if step is None:
         step = best_step(workdir)
     if step is not None and step not in steps(folder):
@@ -117,7 +117,7 @@ def load_experiment(workdir: Path) -> Any:
 
 def best_step(workdir: Path) -> int | None:
     """The step that the newest readable checkpoint calls the best, if that is still there."""
-    folder = Path(workdir) / "checkpoints"
+    folder = Path(workdir).absolute() / "checkpoints"
     for step in reversed(steps(folder)):
         try:
             best = _best(_read_meta(folder / str(step))["progress"])
