@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 _FOLDER = tempfile.mkdtemp(prefix="vlm_jax_tests_")
 
 # Before anything imports JAX, and inherited by the processes that tests start.
@@ -19,3 +21,14 @@ os.environ.setdefault("VLM_JAX_CACHE", os.path.join(_FOLDER, "cache"))
 
 def pytest_unconfigure(config):
     shutil.rmtree(_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture
+def compiled_as_it_stands():
+    """Without XLA's optimisations, which take longer than a few steps of a tiny model."""
+    import jax
+
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import pytest
 
 from vlm_jax import config
@@ -92,15 +91,6 @@ class Seen(Writer):
 
     def numbers(self, step, name, numbers):
         self.found[name, step] = dict(numbers)
-
-
-@pytest.fixture
-def compiled_as_it_stands():
-    """Without XLA's optimisations, two steps come in half the time."""
-    before = jax.config.jax_disable_most_optimizations
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.mark.parametrize("file", [file for file, names in FILES.items() if "smoke" in names])
