@@ -40,8 +40,13 @@ class WordMetric:
 
 
 def tokeniser_of(metric: WordMetric) -> str:
-    name = f"{metric.tokenize.__module__}.{metric.tokenize.__qualname__}"
-    return f"tokeniser:{TOKENISERS.get(metric.tokenize, name)}"
+    """`tokeniser:` and its official name, or where a function of one's own is found."""
+    tokenize = metric.tokenize
+    if tokenize in TOKENISERS:
+        return f"tokeniser:{TOKENISERS[tokenize]}"
+    if hasattr(tokenize, "__qualname__"):
+        return f"tokeniser:{getattr(tokenize, '__module__', 'builtins')}.{tokenize.__qualname__}"
+    return f"tokeniser:{tokenize!r}"  # a dataclass that is called
 
 
 def version() -> str:
