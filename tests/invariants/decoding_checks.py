@@ -12,7 +12,7 @@ def _named(name, test, *arguments):
     return check
 
 
-CHECKS = (
+BEAM_CHECKS = (
     _named("exhaustive", beam.test_a_beam_as_wide_as_the_space_finds_the_best_sentence, 1.0),
     _named("as_with_lists", beam.test_the_search_equals_one_written_with_lists, 5, 0.7),
     _named("beam_1_is_greedy", beam.test_a_beam_of_one_is_greedy, 1.0, {}),
@@ -24,6 +24,9 @@ CHECKS = (
         "trigrams_min_length", beam.test_no_trigram_comes_twice_and_no_shorter_sentence_than_asked
     ),
     _named("banned", beam.test_banned_tokens_never_come),
+)
+
+SAMPLING_CHECKS = (
     _named(
         "greedy_is_argmax", sampling.test_greedy_takes_the_most_probable_token_at_every_position
     ),
