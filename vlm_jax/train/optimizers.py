@@ -16,8 +16,8 @@ import optax
 from vlm_jax.train.state import float32, named_leaves, path_name
 from vlm_jax.types import Array
 
-# Biases, norm scales and embeddings are not decayed unless an experiment says otherwise.
-NO_DECAY = (r"(^|/)(bias|scale|embedding)$",)
+# Biases, norm scales, embeddings and positions are not decayed unless an experiment says otherwise.
+NO_DECAY = (r"(^|/)(\w*bias|scale|embedding|table|positions|class_token)$",)
 
 
 # ---- schedules: step -> learning rate, traced. The first update uses step 0.
