@@ -28,7 +28,7 @@ def compiled_as_it_stands():
     """Without XLA's optimisations, which take longer than a few steps of a tiny model."""
     import jax
 
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
