@@ -96,6 +96,14 @@ def test_random_strings_are_split_as_java_does(tmp_path):
     assert not differ, f"{len(differ)} of {len(captions)} differ, first {differ[:3]}"
 
 
+@needs_java
+def test_every_character_is_classed_as_java_does(tmp_path):
+    plane = (chr(point) for point in range(1, 0x10000) if not 0xD800 <= point < 0xE000)
+    characters = [c for c in plane if c not in "\n\r\v\f\x85\u2028\u2029"]
+    differ = differing([f"w a{c}b 1{c}2 {c} w" for c in characters], tmp_path)
+    assert not differ, f"{len(differ)} of {len(characters)} differ, first {differ[:3]}"
+
+
 @needs_data
 def test_flickr8k_takes_seconds():
     captions = flickr8k()

@@ -5,10 +5,11 @@ COCO caption scores are computed on what `PTBTokenizer` of pycocoevalcap returns
 
     "A man can't find Mr. Smith's dog." -> a man ca n't find mr. smith 's dog
 
-The Java program takes, at each place, the longest of about sixty patterns, the context that a
-pattern asks for on its right counted in; here the patterns are regular expressions, found by
-observing that program. Its words and ours were compared on real captions and on random strings;
-tests/text/test_normalize.py does it again wherever Java is installed.
+The Java program takes, at each place, the longest of some hundred patterns, the context that a
+pattern asks for on its right counted in; here the patterns are regular expressions, written from
+what is known of that grammar and corrected by observing the program until no answer differed.
+tests/text/test_normalize.py compares again, on real captions, random strings and every character,
+wherever Java is installed.
 
 What it does that may surprise:
   * brackets become the words -lrb- -rrb- -lcb- -rcb- -lsb- -rsb- and, lower-cased before the
@@ -21,6 +22,8 @@ What it does that may surprise:
 
 Where the official code stops, misplaces captions or reads its neighbours, we do not:
   * a lone surrogate stops it (no UTF-8); we read U+FFFD, as Java reads its bytes
+  * a caption's end is read together with the next caption: "plan B." before "The ..." loses its
+    period, an unclosed `<a b="` swallows it; we read each caption by itself
   * carriage return, form feed, vertical tab, U+0085, U+2028, U+2029 split a caption in two for it
     and shift all later ones to the wrong image; we read a space, as for a newline
 """
