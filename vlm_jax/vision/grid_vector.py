@@ -28,6 +28,9 @@ class GridVector(nn.Module, kw_only=True):
                 f"a multiple of {self.side}"
             )
         cell = length // self.side
-        grid = found.values.reshape(size, self.side, cell, self.side, cell, width)
-        values = grid.max(axis=(2, 4)).reshape(size, 1, -1)  # [b 1 side*side*d]
+        grid = found.values.reshape(size, length, length, width)
+        # Not `max` over reshaped axes: its gradient looks for the maximum by equality, and divides 0 by 0 where the
+        # compiler rounds the two sides differently.
+        pooled = nn.max_pool(grid, (cell, cell), strides=(cell, cell))  # [b side side d]
+        values = pooled.reshape(size, 1, -1)
         return Features(values=values, mask=jnp.ones((size, 1), bool))
