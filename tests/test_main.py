@@ -110,7 +110,7 @@ def test_a_result_file_has_the_agreed_keys_and_says_how_it_came_about(workdir, t
     result = json.loads(path.read_text())
     assert list(result) == KEYS
     assert (result["dataset"], result["split"], result["seed"]) == ("scenes_tiny", "validation", 0)
-    assert result["parameters"] == 2092 and result["hours"] > 0
+    assert result["parameters"] == 2980 and result["hours"] > 0
     train, evaluate = result["command"].split(" && ")
     assert " train " in train and whole in evaluate
     assert {"bleu_4", "cider", "facts_right"} <= result["metrics"].keys()
@@ -126,7 +126,7 @@ def test_a_part_of_a_split_is_not_recorded(workdir, tmp_path, capsys):
 def test_describe_counts_the_parameters(workdir, capsys):
     assert run("smoke", "describe") == 0
     fresh = capsys.readouterr().out
-    assert "2,092" in fresh.splitlines()[2] and "decoder/rnn" in fresh
+    assert "2,980" in fresh.splitlines()[2] and "decoder/rnn" in fresh
     assert run("describe", "--workdir", workdir) == 0
     assert capsys.readouterr().out == fresh
 
