@@ -138,7 +138,12 @@ def _captions(
     def pipeline(source, *transforms, train=False):
         size = batch_size if train else 100
         return Pipeline(
-            source=source, transforms=transforms, batch_size=size, train=train, seed=seed
+            source=source,
+            transforms=transforms,
+            batch_size=size,
+            train=train,
+            seed=seed,
+            num_workers=1,  # the next batch is made while the device works on this one
         )
 
     held_out = {split: source for split, source in sources.items() if split != "train"}
