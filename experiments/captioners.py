@@ -43,6 +43,7 @@ def captioner(
                 width=beam,
                 min_length=5,
                 length_penalty=length_penalty,
+                block_ngram=3,  # without: "a black jacket and a black jacket and a black jacket and ..."
                 banned=(PAD, BOS, UNK),
             ),
             metrics=(CaptionMetrics(), SceneFacts()) if on_scenes else (CaptionMetrics(),),

@@ -9,6 +9,7 @@ paper's numbers for COCO and Flickr8k are in PAPER, ours on Flickr8k in experime
 Departures from the paper:
 - section 4.3.1: features of MobileNetV2, frozen; the paper fine-tunes GoogLeNet and averages an ensemble.
 - section 4.3.1: Adam with a cosine schedule; the paper has SGD with a fixed rate and no momentum.
+- section 3.1: the search repeats no three words.
 - section 4.3.3: Karpathy's split, in which 6,000 pictures are trained on.
 """
 

@@ -14,7 +14,7 @@ Departures from the paper:
 - section 3.1.2: an LSTM of 256 units.
 - section 4.3: dropout also of words and picture, label smoothing 0.1, a moving average of the parameters; Adam with a cosine schedule; the paper has RMSProp for Flickr8k. Batches at random, not by length.
 - section 4.1: the baseline of hard attention is the mean over the other rows of the batch, not over past batches.
-- section 5.3: beam 3 with a length penalty; captions are cut after 22 words.
+- section 5.3: beam 3 with a length penalty and no three words repeated; captions are cut after 22 words.
 """
 
 import dataclasses

@@ -16,7 +16,8 @@ Departures from the paper:
 - section 4.2: captions are cut after 22 words (0.75 % of the training captions are longer).
 - section 4.3: 256-d GRUs for the three inject architectures (the paper tuned 512, 512 and 256), batches of 128, a
   cosine schedule from 2e-3, dropout also of the picture, a moving average of the parameters, and the checkpoint with
-  the best validation CIDEr of five; the search ranks by log probability over length to the power of 0.7.
+  the best validation CIDEr of five; the search ranks by log probability over length to the power of 0.7
+  and repeats no three words.
 """
 
 import sys
