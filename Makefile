@@ -17,8 +17,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.3
 
 demo: $(STAMP)
 	$(RUN) -m experiments.show_attend_and_tell scenes train --workdir $(WORKDIR)
-	$(RUN) -m experiments.show_attend_and_tell scenes evaluate --workdir $(WORKDIR)
-	@echo "Open $(WORKDIR)/gallery/test.html"
+	@echo "Open $(WORKDIR)/gallery_test.html"
 
 test: $(STAMP) lint
 	$(RUN) -m pytest

@@ -43,7 +43,9 @@ def captioner(
                 width=beam,
                 min_length=5,
                 length_penalty=length_penalty,
-                block_ngram=3,  # without: "a black jacket and a black jacket and a black jacket and ..."
+                # Photographs: no "a black jacket and a black jacket and a black jacket and ...". A scene may well hold
+                # a purple triangle and a purple triangle.
+                block_ngram=0 if on_scenes else 3,
                 banned=(PAD, BOS, UNK),
             ),
             metrics=(CaptionMetrics(), SceneFacts()) if on_scenes else (CaptionMetrics(),),
