@@ -80,9 +80,8 @@ def hard() -> Experiment:
 def scenes() -> Experiment:
     """The pictures made here, with a small CNN trained along. What `make demo` runs."""
     data = datasets.scenes(batch_size=64)
-    return captioner(
-        data, _small(data, width=192), beam=3, num_steps=1600, peak=2e-3, evaluations=1
-    )
+    model = _small(data, width=160, features=(24, 48, 96))
+    return captioner(data, model, beam=3, num_steps=1200, peak=3e-3, evaluations=1)
 
 
 def scenes_hard() -> Experiment:
