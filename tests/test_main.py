@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import show_and_tell
+from experiments import show_and_tell, where_to_put_the_image
 from vlm_jax import config
 from vlm_jax import main as command_line
 from vlm_jax.data import source as sources
@@ -161,6 +161,20 @@ def test_predict_needs_the_workdir_and_the_pictures_only(workdir, pictures, no_d
     assert [list(one) for one in found] == [["file", "caption", "log_prob"]] * 3
     assert {one["file"]: one["caption"] for one in found} == captions
     assert all(one["log_prob"] < 0 for one in found)
+    sheets = pictures[0] + ".maps"
+    assert run("predict", pictures[0], "--workdir", workdir, "--attention", sheets) == 2
+    assert "this model has no attention" in capsys.readouterr().err
+
+
+def test_predict_says_that_standardised_features_need_the_training_pictures(
+    pictures, tmp_path, monkeypatch
+):
+    for name in ("VLM_JAX_DATA", "TFDS_DATA_DIR", "VLM_JAX_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    with pytest.raises(command_line.UserError) as error:
+        command_line._over_pictures(where_to_put_the_image.merge(), pictures)
+    message = str(error.value)
+    assert "mean and deviation of the training pictures" in message and "flickr8k" in message
 
 
 def test_predict_sees_a_picture_as_the_evaluation_does(pictures):
