@@ -65,7 +65,7 @@ def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> Capt
         for split in ("train", "validation", "test", "test_unseen")
     }
     tokenizer = WordTokenizer(corpus=sources["train"], vocab_size=64)
-    before = (images.Decode(), images.Normalise(mean=(0.5,), std=(0.5,)))
+    before = (images.Decode(), images.Resize(size=64), images.Normalise(mean=(0.5,), std=(0.5,)))
     return _captions(sources, tokenizer, before, batch_size, max_length=36, seed=seed)
 
 
