@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -19,6 +20,10 @@ from vlm_jax.types import BOS, EOS, PAD
 
 B = 6
 RECURRENT = Recurrent(seed=3, batch_size=B)
+# Few searches for many tests: each is compiled once.
+NARROW = BeamSearch(max_length=12, width=2, num_results=2)
+WIDE = BeamSearch(max_length=12, width=5, length_penalty=0.7, num_results=2)
+MANY = BeamSearch(max_length=12, width=4, length_penalty=0.6, num_results=4)
 
 
 @functools.partial(compiled, static_argnums=0)
@@ -71,12 +76,11 @@ def test_a_beam_of_one_is_greedy(alpha, fields):
     np.testing.assert_allclose(beam.log_probs, greedy.log_probs, rtol=1e-5)
 
 
-@pytest.mark.parametrize("width, alpha", [(2, 0.0), (5, 0.7)])
-def test_the_search_equals_one_written_with_lists(width, alpha):
-    strategy = BeamSearch(max_length=12, width=width, length_penalty=alpha, num_results=2)
+@pytest.mark.parametrize("strategy", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_the_search_equals_one_written_with_lists(strategy):
     found = jax.device_get(search(strategy))
     for row in range(B):
-        expected = reference_search(RECURRENT, row, max_length=12, width=width, alpha=alpha)
+        expected = reference_search(RECURRENT, row, strategy)
         for rank in range(2):
             score, tokens = expected[rank]
             assert found.tokens[row, rank].tolist() == tokens + [PAD] * (12 - len(tokens))
@@ -84,10 +88,7 @@ def test_the_search_equals_one_written_with_lists(width, alpha):
 
 
 def test_scores_are_the_rescored_log_probs_over_the_length():
-    alpha = 0.6
-    found = jax.device_get(
-        search(BeamSearch(max_length=9, width=4, length_penalty=alpha, num_results=4))
-    )
+    found = jax.device_get(search(MANY))
     ended = 0
     for row in range(B):
         complete = (found.tokens[row] == EOS).any(-1)
@@ -95,13 +96,16 @@ def test_scores_are_the_rescored_log_probs_over_the_length():
         assert (np.diff(found.scores[row][complete]) <= 0).all()
         for rank in range(4):
             tokens = found.tokens[row, rank].tolist()
-            length = tokens.index(EOS) + 1 if EOS in tokens else 9
+            length = tokens.index(EOS) + 1 if EOS in tokens else 12
             ended += EOS in tokens
             assert found.lengths[row, rank] == length
             log_prob = RECURRENT.log_prob(row, tokens, length)
             np.testing.assert_allclose(found.log_probs[row, rank], log_prob, rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(
-                found.scores[row, rank], log_prob / length**alpha, rtol=1e-5, atol=1e-5
+                found.scores[row, rank],
+                log_prob / length**MANY.length_penalty,
+                rtol=1e-5,
+                atol=1e-5,
             )
         assert len({tuple(t) for t in found.tokens[row].tolist()}) == 4, "a sentence comes twice"
     assert ended > B
@@ -116,11 +120,8 @@ def test_equal_log_probs_a_token_have_equal_normalised_scores():
 
 
 def test_a_row_does_not_depend_on_the_others():
-    strategy = BeamSearch(max_length=12, width=3, length_penalty=0.7, num_results=2)
-    together = jax.device_get(search(strategy))
-    one = compiled(
-        lambda cache: strategy(RECURRENT.step, cache, None, batch_size=1)  # one compilation
-    )
+    together = jax.device_get(search(WIDE))
+    one = compiled(lambda cache: WIDE(RECURRENT.step, cache, None, batch_size=1))
     for row in range(B):
         alone = jax.device_get(one(RECURRENT.row(row).cache()))
         np.testing.assert_array_equal(alone.tokens[0], together.tokens[row])
@@ -142,16 +143,16 @@ def test_the_early_stop_saves_steps_and_not_results():
     assert found.lengths.tolist() == [[1], [1]]
     assert len(count) < 3
 
-    search_by = functools.partial(BeamSearch, width=3, num_results=1)
-    short, long = search(search_by(max_length=12)), search(search_by(max_length=30))
-    ended = np.asarray((short.tokens == EOS).any(-1))
+    longer = dataclasses.replace(NARROW, max_length=30)
+    short, long = (np.asarray(search(strategy).tokens[:, 0]) for strategy in (NARROW, longer))
+    ended = (short == EOS).any(-1)
     assert ended.any()
-    np.testing.assert_array_equal(long.tokens[:, :, :12][ended], short.tokens[ended])
-    assert (np.asarray(long.tokens)[:, :, 12:][ended] == PAD).all()
+    np.testing.assert_array_equal(long[ended, :12], short[ended])
+    assert (long[ended, 12:] == PAD).all()
 
 
 def test_only_pad_follows_eos():
-    found = jax.device_get(search(BeamSearch(max_length=12, width=4, num_results=4)))
+    found = jax.device_get(search(MANY))
     position = np.arange(12)
     ended = (found.tokens == EOS).any(-1)
     assert ended.any()

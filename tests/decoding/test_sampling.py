@@ -142,11 +142,11 @@ def test_filtered_sample_never_leaves_the_kept_tokens_at_full_vocabulary_size():
     logits = np.random.default_rng(0).normal(size=(64, 1000)).astype(np.float32)
 
     @compiled
-    def draw(key):
+    def draw(key, logits):
         return filtered_sample(jax.random.split(key, 64), logits, top_k=5, top_p=1.0)
 
     best = np.argsort(-logits, axis=-1)[:, :5]
-    assert (draw(jax.random.key(1))[:, None] == best).any(-1).all()
+    assert (draw(jax.random.key(1), logits)[:, None] == best).any(-1).all()
 
 
 @pytest.mark.parametrize("size, k", [(4, 3), (1000, 3), (1024, 4), (777, 2)])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.types import BOS, EOS, PAD
+from vlm_jax.types import BOS, EOS
 
 # The shapes are tiny and compilation is the cost: half of it without LLVM's optimisations.
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -117,15 +117,16 @@ def normalised(log_prob, tokens, alpha):
     return log_prob / len(tokens) ** alpha
 
 
-def reference_search(model, row, *, max_length, width, alpha, banned=(PAD, BOS)):
+def reference_search(model, row, strategy):
     """The same search as a person would write it down: lists, no batch, no early stop."""
+    width, alpha = strategy.width, strategy.length_penalty
     live, ended = [(0.0, [])], []
-    for _ in range(max_length):
+    for _ in range(strategy.max_length):
         extensions = [
             (model.log_prob(row, [*tokens, word]), [*tokens, word])
             for _, tokens in live
             for word in range(model.vocab_size)
-            if word not in banned
+            if word not in strategy.banned
         ]
         best = sorted(extensions, reverse=True)[: 2 * width - 1]
         ended += [(normalised(p, t, alpha), t) for p, t in best[:width] if t[-1] == EOS]

@@ -23,7 +23,7 @@ def _named(name, test, *arguments):
 
 BEAM_CHECKS = (
     _named("exhaustive", beam.test_a_beam_as_wide_as_the_space_finds_the_best_sentence, 1.0),
-    _named("as_with_lists", beam.test_the_search_equals_one_written_with_lists, 5, 0.7),
+    _named("as_with_lists", beam.test_the_search_equals_one_written_with_lists, beam.WIDE),
     _named("beam_1_is_greedy", beam.test_a_beam_of_one_is_greedy, 1.0, {}),
     _named("rescored", beam.test_scores_are_the_rescored_log_probs_over_the_length),
     _named("rows_apart", beam.test_a_row_does_not_depend_on_the_others),
