@@ -60,7 +60,7 @@ class Loss:
         compiled = self._compiled(label_smoothing, train)
         (objective, metrics), gradient = jax.device_get(compiled(jnp.asarray(logits), batch))
         mean = metrics["loss"]
-        return float(objective), float(mean.total / mean.count), float(mean.count), gradient
+        return float(objective), float(mean.total / max(mean.count, 1)), float(mean.count), gradient
 
 
 def log_softmax(x):
