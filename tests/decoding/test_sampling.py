@@ -7,7 +7,7 @@ import pytest
 
 from tests.decoding.toys import Recurrent, compiled, fixed_logits
 from vlm_jax.decoding.base import top_k
-from vlm_jax.decoding.sampling import Greedy, Sampling, filtered_sample
+from vlm_jax.decoding.sampling import Greedy, Sampling, filtered_sample, nucleus
 from vlm_jax.types import BOS, EOS, PAD
 
 B, L = 6, 12
@@ -147,6 +147,19 @@ def test_filtered_sample_never_leaves_the_kept_tokens_at_full_vocabulary_size():
 
     best = np.argsort(-logits, axis=-1)[:, :5]
     assert (draw(jax.random.key(1), logits)[:, None] == best).any(-1).all()
+
+
+def test_the_nucleus_is_the_shortest_run_of_the_sorted_tokens_that_reaches_top_p():
+    logits = np.random.default_rng(1).normal(size=(40, 200)).astype(np.float32) * 3
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for top_p in (1e-6, 0.3, 0.9, 0.999):
+        kept = np.asarray(compiled(nucleus, static_argnums=1)(probs, top_p))
+        for row in range(40):
+            order = np.argsort(-probs[row])
+            count = 1 + np.searchsorted(np.cumsum(probs[row][order].astype(np.float64)), top_p)
+            assert set(np.flatnonzero(kept[row])) == set(order[:count])
+    equal = np.array([[0.25, 0.25, 0.25, 0.25], [0.4, 0.3, 0.3, 0.0]], np.float32)
+    np.testing.assert_array_equal(nucleus(equal, 0.5), [[1, 1, 1, 1], [1, 1, 1, 0]])
 
 
 @pytest.mark.parametrize("size, k", [(4, 3), (1000, 3), (1024, 4), (777, 2)])

@@ -89,18 +89,31 @@ class Sampling:
 
 def filtered_sample(keys: Array, logits: Array, *, top_k: int | None, top_p: float) -> Array:
     """Int[rows] drawn from Float[rows v], one key a row."""
-    if top_k is None and top_p == 1:
-        return jax.vmap(jax.random.categorical)(keys, logits)
-    vocab_size = logits.shape[-1]
-    logits, ids = lax.top_k(logits, min(top_k or vocab_size, vocab_size))  # most probable first
+    ids = None
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits, ids = lax.top_k(logits, top_k)
     if top_p < 1:
-        probs = jax.nn.softmax(logits)
-        before = jnp.cumsum(probs, axis=-1) - probs
-        # The first column is kept whatever rounding does to a tiny top_p.
-        kept = (before < top_p) | (jnp.arange(logits.shape[-1]) == 0)
-        logits = jnp.where(kept, logits, -jnp.inf)
-    places = jax.vmap(jax.random.categorical)(keys, logits)
-    return jnp.take_along_axis(ids, places[:, None], axis=1)[:, 0]
+        logits = jnp.where(nucleus(jax.nn.softmax(logits), top_p), logits, -jnp.inf)
+    drawn = jax.vmap(jax.random.categorical)(keys, logits)
+    return drawn if ids is None else jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0]
+
+
+def nucleus(probs: Array, top_p: float) -> Array:
+    """Bool[rows v]: the fewest most probable tokens whose probability reaches top_p; equals stay together.
+
+    [.5, .3, .2], top_p .6 -> [1, 1, 0]. The least probability that is kept is found bit by bit, since a
+    sort of the vocabulary takes seven times as long as the rest of a step.
+    """
+    # Floats that are not negative have the order of their bits.
+    bits = lax.bitcast_convert_type(probs.astype(jnp.float32), jnp.int32)
+
+    def lower(i, least):
+        higher = least | (1 << (30 - i))
+        mass = jnp.where(bits >= higher[:, None], probs, 0).sum(-1)
+        return jnp.where(mass >= top_p, higher, least)
+
+    least = lax.fori_loop(0, 31, lower, jnp.zeros(probs.shape[0], jnp.int32))
+    return bits >= least[:, None]
 
 
 def _decode(strategy, choose, step, cache, memory, batch_size) -> Decoded:
