@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vlm_jax.data.buckets import Buckets, lengths_of
 from vlm_jax.data.image_transforms import BadImage
 from vlm_jax.data.source import Source
 from vlm_jax.types import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 MAX_SKIPPED = 0.01  # of the examples; one picture alone never stops a run
-_ORDER = 1 << 63  # sets the shuffle's random numbers apart from those of the transforms
+# These set the random numbers of the shuffle, and of the order of buckets, apart from those of the transforms.
+_ORDER, _BUCKETS = 1 << 63, 1 << 62
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ class Pipeline:
     are dropped after the transforms. Batches are float32, int32, uint8 and bool; they always have `valid` Bool[b]
     and `id` Int[b] (-1 where there is no example).
 
+    With `buckets`, in training, texts of like length come together and batches are cut to fewer lengths than one.
+
     The work is done by `num_workers` background threads (0: by the caller, when asked) or, where `num_processes` is
     given, by so many processes. Neither changes a batch.
     """
@@ -43,8 +47,13 @@ class Pipeline:
     seed: int = 0
     num_workers: int = 0
     num_processes: int = 0
+    buckets: Buckets | None = None
 
     def __post_init__(self):
+        if self.buckets is not None and not self.train:
+            raise ValueError(
+                "Pipeline(train=False, buckets=...): an evaluation reads its examples in order; leave buckets out"
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch_size: given {self.batch_size}, expected at least 1")
         if not 0 <= self.seed < 2**64:
@@ -93,6 +102,7 @@ class Batches:
         self._bad_indices: set[int] = set()
         self._num_examples = len(pipeline.source)
         self._position = position
+        self._bucketed = pipeline.buckets and pipeline.buckets.key
         self._spec = None
         if pipeline.train and not self._num_examples:
             raise ValueError(f"{pipeline.source} has no examples to train on")
@@ -138,6 +148,8 @@ class Batches:
 
     def _check_spec(self, batch: Mapping[str, np.ndarray]) -> None:
         spec = {key: (value.shape, value.dtype) for key, value in batch.items()}
+        if self._bucketed in spec:  # its length changes, as it should
+            spec[self._bucketed] = (batch[self._bucketed].shape[::2], batch[self._bucketed].dtype)
         self._spec = self._spec or spec
         if spec != self._spec:
             ids = batch["id"][batch["valid"]]
@@ -167,20 +179,48 @@ class _MakeBatch:
     count: int
 
     def __call__(self, position: int) -> _Made:
-        rows = self.pipeline.batch_size // self.count
-        start = position * self.pipeline.batch_size + self.index * rows
+        size = self.pipeline.batch_size
+        rows = size // self.count
+        start = position * size + self.index * rows
         slots = range(start, start + rows)
-        return self._train(slots) if self.pipeline.train else self._in_order(slots)
+        if not self.pipeline.train:
+            return self._in_order(slots)
+        if self.pipeline.buckets is None:
+            return self._train(slots)
+        # All hosts cut alike, so the length is that of the global batch.
+        return self._bucketed(slots, range(position * size, (position + 1) * size))
 
-    def _train(self, slots: range) -> _Made:
-        size, seed = len(self.pipeline.source), self.pipeline.seed
+    def _bucketed(self, slots: range, global_slots: range) -> _Made:
+        buckets = self.pipeline.buckets
+        lengths = lengths_of(self.pipeline.source, buckets)
+        longest = max(lengths[self._index(slot)] for slot in global_slots)
+        length = buckets.cut(int(longest))
+        made = self._train(slots, lambda index: lengths[index] <= length)
+        return made._replace(
+            batch={**made.batch, buckets.key: made.batch[buckets.key][:, :length].copy()}
+        )
+
+    def _index(self, slot: int) -> int:
+        """The example that stands there in the endless stream of epochs."""
+        pipeline, size = self.pipeline, len(self.pipeline.source)
+        epoch, step = divmod(slot, size)
+        if pipeline.buckets is None:
+            return int(_order(pipeline.seed, epoch, size)[step])
+        order = _bucketed_order(
+            pipeline.seed, epoch, pipeline.source, pipeline.batch_size, pipeline.buckets
+        )
+        return int(order[step])
+
+    def _train(self, slots: range, fits: Callable[[int], bool] = lambda index: True) -> _Made:
+        size = len(self.pipeline.source)
         examples, bad = [], {}
         for slot in slots:
-            epoch, step = divmod(slot, size)
-            first = int(_order(seed, epoch, size)[step])
+            epoch, first = slot // size, self._index(slot)
             # A bad picture is replaced by the next good one in the source: the batch stays full, and what
             # stands there is still a function of (seed, epoch, index).
             for index in ((first + offset) % size for offset in range(size)):
+                if not fits(index):
+                    continue
                 example = bad.get(index) or self._example(index, epoch, first)
                 if not isinstance(example, _Bad):
                     examples.append(example)
@@ -261,6 +301,21 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     """Int[size]: the permutation of an epoch. From raw random bits, which numpy keeps the same in every version."""
     raw = np.random.Philox(_Key(seed, _ORDER | epoch)).random_raw(size)
     return np.argsort(raw, kind="stable")
+
+
+@functools.lru_cache(maxsize=8)
+def _bucketed_order(
+    seed: int, epoch: int, source: Source, batch_size: int, buckets: Buckets
+) -> np.ndarray:
+    """Int[size]: the permutation of an epoch with texts of like length together."""
+    size = len(source)
+    return buckets.arrange(
+        _order(seed, epoch, size),
+        lengths_of(source, buckets),
+        batch_size,
+        head=min(-epoch * size % batch_size, size),
+        random=np.random.Philox(_Key(seed, _BUCKETS | epoch)).random_raw,
+    )
 
 
 def _is_number(value: Any) -> bool:
