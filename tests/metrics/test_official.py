@@ -10,6 +10,7 @@ from tests.metrics import corpora
 from tests.text import test_normalize
 from vlm_jax.metrics.base import score, total
 from vlm_jax.metrics.bleu import Bleu
+from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.meteor import Meteor, require_meteor
 
 needs_official = pytest.mark.skipif(
@@ -87,7 +88,10 @@ def test_meteor_is_asked_through_the_official_program():
     """Once only: the program reads its paraphrases for seconds."""
     predictions = {1: "a dog runs", 2: "", 3: "A dog is running."}
     references = {1: ["a dog runs"], 2: ["a cat", "x"], 3: ["a dog runs", "the dog"]}
-    assert 0 < score(Meteor(), predictions, references)["meteor"] < 100
+    metric = CaptionMetrics(meteor=True)
+    found = score(metric, predictions, references)
+    assert 0 < found.pop("meteor") < 100 and "meteor" in metric.signature()
+    assert found == score(CaptionMetrics(), predictions, references)
 
 
 def test_meteor_without_java_names_what_to_install(monkeypatch):

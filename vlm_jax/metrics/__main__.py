@@ -13,7 +13,7 @@ from typing import Any
 
 from vlm_jax.metrics.base import score
 from vlm_jax.metrics.captioning import CaptionMetrics
-from vlm_jax.metrics.meteor import Meteor, require_meteor
+from vlm_jax.metrics.meteor import require_meteor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,9 +57,7 @@ def score_files(references_file: Path, predictions_file: Path, *, meteor: bool) 
     if bare:
         raise ValueError(f"{references_file}: {len(bare)} ids have no reference: {_few(bare)}")
 
-    metric = CaptionMetrics()
-    if meteor:
-        metric = CaptionMetrics(metrics=(*metric.metrics, Meteor()))
+    metric = CaptionMetrics(meteor=meteor)
     numbers = score(metric, {i: texts[0] for i, texts in predictions.items()}, references)
     counts = sorted({len(texts) for texts in references.values()})
     how_many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
