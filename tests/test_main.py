@@ -161,6 +161,11 @@ def test_predict_needs_the_workdir_and_the_pictures_only(workdir, pictures, no_d
     assert [list(one) for one in found] == [["file", "caption", "log_prob"]] * 3
     assert {one["file"]: one["caption"] for one in found} == captions
     assert all(one["log_prob"] < 0 for one in found)
+    greedy = ("--task.decoding.width", "1", "--task.decoding.length_penalty")
+    for penalty in ("0", "1"):  # the search divides by the length; what is printed is not divided
+        assert run("predict", "--json", pictures[0], "--workdir", workdir, *greedy, penalty) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == second
     sheets = pictures[0] + ".maps"
     assert run("predict", pictures[0], "--workdir", workdir, "--attention", sheets) == 2
     assert "this model has no attention" in capsys.readouterr().err

@@ -17,7 +17,8 @@ class Captions:
     """What was written, best first, and where the best caption looked."""
 
     tokens: Array  # Int[b r l], without BOS, with EOS where it was reached, PAD after it
-    scores: Array  # Float[b r]
+    scores: Array  # Float[b r], what the search ranks by
+    log_probs: Array  # Float[b r], of the whole caption, in nats
     attention: (
         Array | None
     )  # Float[b l n] of the best caption; None where the model has no attention
@@ -48,6 +49,7 @@ class Captioning(Generation):
         return Captions(
             tokens=decoded.tokens,
             scores=decoded.scores,
+            log_probs=decoded.log_probs,
             attention=_last_attention(sown.get("intermediates", {}), best.shape),
         )
 

@@ -63,7 +63,7 @@ class Generation:
         return jnp.zeros((), jnp.float32)
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Any:
-        """`Decoded` tokens [b r l], scores [b r], best first."""
+        """`Decoded`, best first."""
         memory = model.apply(variables, batch, train=False, method="encode")
         size = batch["valid"].shape[0]
         cache = model.apply(
@@ -80,10 +80,10 @@ class Generation:
         return [self.tokenizer.decode(row) for row in np.asarray(predictions.tokens)[:, 0].tolist()]
 
     def examples(self, predictions: Any, batch: Batch) -> list[dict[str, Any]]:
-        scores = np.asarray(predictions.scores)[:, 0]
+        log_probs = np.asarray(predictions.log_probs)[:, 0]
         rows = zip(np.asarray(batch["id"]), np.asarray(batch["valid"]), self.texts(predictions))
         return [
-            {"id": int(i), "prediction": text, "log_prob": float(scores[row])}
+            {"id": int(i), "prediction": text, "log_prob": float(log_probs[row])}
             for row, (i, valid, text) in enumerate(rows)
             if valid
         ]
