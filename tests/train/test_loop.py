@@ -76,9 +76,9 @@ def test_the_logged_loss_is_the_mean_over_the_tokens_of_the_window():
     train(experiment, log=Keep())
     init_key, step_key, _ = seed_keys(experiment.seed)
     tx = experiment.optimizer.build()
-    data = experiment.train_data.batches()
+    data = experiment.seeded_train_data.batches()
     state = init_state(
-        experiment.model, tx, next(experiment.train_data.batches())[1], init_key, ema=True
+        experiment.model, tx, next(experiment.seeded_train_data.batches())[1], init_key, ema=True
     )
     step = jax.jit(train_step(experiment.model, experiment.task, tx, ema_decay=0.9))
     total = count = 0.0
@@ -96,9 +96,25 @@ def test_evaluation_leaves_the_training_untouched(uninterrupted):
 
 def test_a_finished_run_that_is_started_again_changes_nothing(uninterrupted):
     workdir, expected = uninterrupted
-    before = (workdir / "metrics.jsonl").read_bytes()
+    kept = [workdir / name for name in ("metrics.jsonl", "run.json", "config.json")]
+    before = [file.read_bytes() for file in kept]
+    assert json.loads(before[1])["resumed_from"] is None
     assert state_hash(train(EXPERIMENT, workdir, SILENT)) == expected
-    assert (workdir / "metrics.jsonl").read_bytes() == before
+    assert [file.read_bytes() for file in kept] == before
+
+
+def test_another_seed_is_another_order_of_the_data(tmp_path):
+    """Seed 0 leaves the pipeline as it is; two seeds see other batches, one seed the same ones twice."""
+    seen = {}
+    for number, seed in enumerate((0, 1, 1)):
+        trace = tmp_path / str(number)
+        data = toys.Pipeline(trace=str(trace))
+        train(changed(train_data=data, seed=seed, num_steps=4, evaluations=()), log=SILENT)
+        seen[number] = trace.read_text().splitlines()[1:]  # the first batch is drawn for its shapes
+    data = toys.Pipeline().batches()
+    plain = [f"{i} {' '.join(map(str, next(data)[1]['id']))}" for i in range(4)]
+    assert seen[0] == plain
+    assert seen[1] == seen[2] != plain
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(uninterrupted, tmp_path):
@@ -191,7 +207,7 @@ def test_nan_stops_naming_step_and_leaf_with_the_batch_saved(bad_step, tmp_path)
     with pytest.raises(NonFiniteError, match=rf"step {bad_step}: .* batch weight") as error:
         train(experiment, tmp_path, SILENT)
     saved = np.load(tmp_path / f"non_finite_step_{bad_step}.npz", allow_pickle=False)
-    expected = next(data.batches(bad_step))[1]
+    expected = next(experiment.seeded_train_data.batches(bad_step))[1]
     assert set(saved) == set(expected)
     for name in expected:
         np.testing.assert_array_equal(saved[name], expected[name])

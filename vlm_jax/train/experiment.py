@@ -18,6 +18,7 @@ class Pipeline(Protocol):
     source: Any
     batch_size: int
     train: bool
+    seed: int
 
     def batches(
         self, position: int = 0, shard: tuple[int, int] = (0, 1)
@@ -67,7 +68,12 @@ class Experiment:
     log_every: int = 50
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
-    seed: int = 0
+    seed: int = 0  # of parameters, dropout, sampling and, added to train_data.seed, of the order of the data
+
+    @property
+    def seeded_train_data(self) -> Pipeline:
+        """`train_data` in the order of this run's seed."""
+        return dataclasses.replace(self.train_data, seed=self.train_data.seed + self.seed)
 
 
 def check(experiment: Experiment) -> None:

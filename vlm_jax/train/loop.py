@@ -35,7 +35,8 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
             files = stack.enter_context(Checkpoints(workdir, experiment.keep_checkpoints))
 
         # Build. Shapes first, so that no parameter ever exists unsharded.
-        example = next(experiment.train_data.batches(0, shard=shard))[1]
+        train_data = experiment.seeded_train_data
+        example = next(train_data.batches(0, shard=shard))[1]
         if hasattr(task, "check"):
             task.check(model, example)
         layout, tx = experiment.partition.build(), optimizer.build()
@@ -79,7 +80,7 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
         take_step = layout.compile_train_step(pure, shapes, step_key)
         evaluators = [Evaluator(e, model, task, layout=layout) for e in experiment.evaluations]
         window = runs.Window(experiment, progress, writer, int(layout.single(state).skipped))
-        data = experiment.train_data.batches(position, shard=shard)
+        data = train_data.batches(position, shard=shard)
 
         def evaluate(last: bool) -> bool:
             """Whatever is due at this step and not yet done; True where the best checkpoint is this one."""

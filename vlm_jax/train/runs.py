@@ -171,13 +171,18 @@ def restore(experiment: Experiment, files: Checkpoints, like: State) -> Restored
 
 
 def describe(experiment: Experiment, workdir: Path, step: int, say: Callable[[str], None]) -> None:
-    """Writes config.json and run.json; says what changed in the config of a run that goes on."""
+    """Writes config.json and run.json; says what changed in the config of a run that goes on.
+
+    A run with nothing left to do keeps the run.json of the command that did it.
+    """
     path = workdir / "config.json"
     if step and path.exists():
         for line in config_changes(path, experiment)[:MAX_LISTED]:
             say(f"changed since step {step} was saved: {line}")
     write_json(path, config.to_json(experiment))
-    write_json(workdir / "run.json", {**provenance(experiment.seed), "resumed_from": step or None})
+    about_run = workdir / "run.json"
+    if step < experiment.num_steps or not about_run.exists():
+        write_json(about_run, {**provenance(experiment.seed), "resumed_from": step or None})
 
 
 def config_changes(path: Path, experiment: Experiment) -> list[str]:
