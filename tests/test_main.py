@@ -1,6 +1,7 @@
 """The command line, end to end on the tiny scenes and mistake by mistake."""
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -14,12 +15,16 @@ import pytest
 from PIL import Image
 
 from experiments import show_and_tell, where_to_put_the_image
+from tests.data.test_encoded import TRANSFORMS, Patches
 from vlm_jax import config
 from vlm_jax import main as command_line
 from vlm_jax.data import source as sources
 from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
+from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.image_transforms import Decode, HorizontalFlip
 from vlm_jax.data.source import InMemory
+from vlm_jax.data.views import Views
 from vlm_jax.report.results import read_results
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.checkpoints import Lock
@@ -354,6 +359,52 @@ def test_every_tokenizer_is_saved_once_and_read_without_its_corpus(tmp_path):
     assert after.target.encode("a cat runs") == before.target.encode("a cat runs") == [4, 5, 7]
     assert after.source.encode("a cat runs") == before.source.encode("a cat runs") == [4, 3, 3]
     assert after.again == (after.target,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Stands for an experiment with one evaluation, on two views of cached features."""
+
+    evaluations: tuple[Views, ...]
+
+
+def evaluated(standardise):
+    pictures = InMemory([{"id": i, "image": png(i), "captions": ("a",)} for i in range(3)])
+    mirrored = (Decode(), HorizontalFlip(rate=1.0), *TRANSFORMS[1:])
+    source = Encoded(source=pictures, encoder=Patches(), standardise=standardise)
+    return Evaluated(evaluations=(Views(source=source, transforms=(TRANSFORMS, mirrored)),))
+
+
+def png(seed):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_statistics_are_saved_for_each_view_and_read_without_the_training_pictures(tmp_path):
+    training = InMemory([{"id": i, "image": png(10 + i), "captions": ()} for i in range(4)])
+    (before,) = evaluated(training).evaluations
+    command_line.save_statistics(evaluated(training), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
+    (after,) = command_line.with_saved_statistics(evaluated(Gone()), tmp_path).evaluations
+    for k in range(2):
+        np.testing.assert_array_equal(after[1]["image"][k], before[1]["image"][k])
+    command_line.save_statistics(Evaluated(evaluations=()), tmp_path / "none")  # writes nothing
+    (tmp_path / "checkpoints" / "5").mkdir(parents=True)
+    command_line.save_statistics(evaluated(training), tmp_path)
+    with pytest.raises(ValueError, match="another mean and deviation"):
+        command_line.save_statistics(evaluated(InMemory([training[0], training[1]])), tmp_path)
+    assert not list(tmp_path.glob("*.new"))
+
+
+class Gone:
+    """Training pictures that are not here."""
+
+    references = {}
+
+    def __len__(self):
+        raise OSError("not here")
 
 
 def test_a_run_does_not_go_on_with_another_vocabulary(tmp_path):

@@ -23,6 +23,7 @@ from typing import Any
 from vlm_jax import config
 
 ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
+STATISTICS = "statistics.npz"  # mean and deviation of cached features
 RESULTS = "experiments/results"
 VERBS = ("train", "evaluate", "predict", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
@@ -189,7 +190,7 @@ _VERBS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "describe
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kept:
     """The log of a run with a workdir: console and TensorBoard. It is opened when the run holds the workdir, so
-    this is also where about.json and the tokenizers are written."""
+    this is also where about.json, the tokenizers and the statistics of cached features are written."""
 
     experiment: Any
     about: Any
@@ -199,6 +200,7 @@ class Kept:
         from vlm_jax.train.checkpoints import write_json
 
         save_tokenizers(self.experiment, workdir)
+        save_statistics(self.experiment, workdir)
         write_json(workdir / ABOUT, dict(self.about))
         return logs.Several(logs=(logs.Console(), logs.TensorBoard())).open(workdir, num_steps)
 
@@ -257,6 +259,64 @@ def with_saved_tokenizers(experiment: Any, workdir: Path) -> Any:
     return config.transform(experiment, read)
 
 
+def save_statistics(experiment: Any, workdir: Path) -> None:
+    """Writes statistics.npz, where an evaluation standardises cached features: predict needs no training picture.
+
+    Raises ValueError where a run would go on with features of another scale than before.
+    """
+    import numpy as np
+
+    from vlm_jax.data.encoded import save_statistics as save
+    from vlm_jax.train import checkpoints
+
+    sources = _standardised(experiment.evaluations)
+    if not sources:
+        return
+    path = workdir / STATISTICS
+    new = path.with_name(f"{path.name}.new")
+    save(sources, new)
+    if checkpoints.steps(workdir / "checkpoints") and path.exists():
+        with np.load(path) as before, np.load(new) as now:
+            same = all(np.allclose(before[k], now[k]) for k in before.keys() & now.keys())
+        if not same:
+            new.unlink()
+            raise ValueError(
+                f"{path}: the training pictures have another mean and deviation than when this run began; bring the "
+                "old pictures back, or choose another --workdir"
+            )
+    os.replace(new, path)
+
+
+def with_saved_statistics(experiment: Any, workdir: Path) -> Any:
+    """The experiment with mean and deviation of cached features read from the workdir."""
+    path = workdir / STATISTICS
+    if not path.is_file():
+        return experiment
+
+    def read(node):
+        if getattr(node, "standardise", None) is not None:
+            return dataclasses.replace(node, statistics=str(path))
+        return node
+
+    return config.transform(experiment, read)
+
+
+def _standardised(node: Any) -> list[Any]:
+    """The sources of cached features under `node` that are standardised, each view of one by itself."""
+    found = {}
+
+    def note(node):
+        if getattr(node, "standardise", None) is not None:
+            found.setdefault(node)
+        elif hasattr(node, "views"):
+            found.pop(node.source, None)
+            found.update(dict.fromkeys(node.views))
+        return node
+
+    config.transform(node, note)
+    return list(found)
+
+
 def _is_tokenizer(node: Any) -> bool:
     methods = all(callable(getattr(node, name, None)) for name in ("encode", "decode", "save"))
     return methods and "file" in {field.name for field in config.fields(node)}
@@ -299,7 +359,8 @@ def _trained(command: Command) -> tuple[Any, Path]:
         command.module.split(".")[0],
     )  # yours, where it is your file
     experiment = config.from_json(json.loads(path.read_text()), packages=packages)
-    return _changed(with_saved_tokenizers(experiment, workdir), command.changes), workdir
+    experiment = with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
+    return _changed(experiment, command.changes), workdir
 
 
 def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
@@ -435,14 +496,14 @@ def _unreadable(pipeline: Any) -> dict[int, str]:
 def _check_statistics(pipeline: Any) -> None:
     holder = pipeline
     while hasattr(holder, "source"):
-        statistics = getattr(holder, "standardise", None)
-        if statistics is not None:
+        pictures = getattr(holder, "standardise", None)
+        if pictures is not None and holder.statistics is None:
             try:
-                len(statistics)
+                len(pictures)
             except (OSError, ValueError) as error:
                 raise UserError(
                     "predict: the features are standardised with mean and deviation of the training pictures, "
-                    f"{statistics}, which are not here: {error}"
+                    f"{pictures}, which are not here, and the workdir has no {STATISTICS}: {error}"
                 ) from error
         holder = holder.source
 

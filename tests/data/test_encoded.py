@@ -161,6 +161,19 @@ def test_standardised_training_features_have_mean_0_and_deviation_1(cache, pictu
     assert not deviation[constant].any() and (~constant).sum() >= 2
 
 
+def test_saved_statistics_do_for_the_pictures_they_were_measured_on(cache, pictures, tmp_path):
+    before = encode(pictures(), standardise=pictures())
+    standardised, file = values(before), tmp_path / "statistics.npz"
+    encoded_module.save_statistics([before, encode(pictures())], file)
+    forget()
+    gone = ImageFolder(str(tmp_path / "nowhere"))
+    after = encode(pictures(), standardise=gone, statistics=str(file))
+    np.testing.assert_array_equal(values(after), standardised)
+    assert after.file == before.file
+    with pytest.raises((OSError, ValueError), match="nowhere"):  # other features were not measured
+        values(encode(pictures(), standardise=gone, statistics=str(file), pool=True))
+
+
 def test_halves_are_read_exactly():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     every = every[np.isfinite(every)]

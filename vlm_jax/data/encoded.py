@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,9 @@ class Encoded(Description):
     mean and divides by the standard deviation that each feature has over the pictures of that source (the training
     pictures, whatever `source` is). A picture that cannot be decoded is left out, with a warning.
 
+    `statistics` is a file of `save_statistics`, read instead of measuring: then the pictures of `standardise` need
+    not be there. Where it does not have those of these transforms, they are measured.
+
     A source without a `fingerprint` (`Pictures`, `InMemory`) is encoded in memory and leaves no file.
     Captions go outside: `EachCaption(Encoded(source=...))`, or each picture would be encoded five times.
     """
@@ -53,6 +56,7 @@ class Encoded(Description):
     pool: bool = False
     log1p: bool = False
     standardise: Source | None = None
+    statistics: str | None = None
     seed: int = 0  # of random transforms, which draw once for all
 
     def __post_init__(self):
@@ -104,13 +108,21 @@ class Encoded(Description):
         if known is not None and (read := _read(known)) is not None:
             examples = [_without_picture(self.source[i]) for i in read[1]]
             return _OpenedEncoded(read[0], tuple(examples), known)
-        return _open_encoded(dataclasses.replace(self, standardise=None))
+        return _open_encoded(dataclasses.replace(self, standardise=None, statistics=None))
 
     @functools.cached_property
     def _statistics(self) -> "_Statistics | None":
         if self.standardise is None:
             return None
-        return _statistics(dataclasses.replace(self, source=self.standardise, standardise=None))
+        if self.statistics is not None:
+            with np.load(self.statistics, allow_pickle=False) as saved:
+                key = _statistics_key(self)
+                if f"{key}.mean" in saved:
+                    return _Statistics(saved[f"{key}.mean"], saved[f"{key}.scale"])
+        measured = dataclasses.replace(
+            self, source=self.standardise, standardise=None, statistics=None
+        )
+        return _statistics(measured)
 
 
 class _OpenedEncoded(NamedTuple):
@@ -157,6 +169,25 @@ def _open_encoded(encoded: Encoded) -> _OpenedEncoded:
                 read = _read(file)
     features, kept = read
     return _OpenedEncoded(features, tuple(examples[i] for i in kept), file)
+
+
+def save_statistics(sources: Iterable[Encoded], path: Path) -> None:
+    """Writes mean and scale of each source that standardises into one .npz, for `Encoded.statistics`."""
+    arrays = {}
+    for source in sources:
+        if source._statistics is not None:
+            for name, values in source._statistics._asdict().items():
+                arrays[f"{_statistics_key(source)}.{name}"] = values
+    with open(path, "wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def _statistics_key(encoded: Encoded) -> str:
+    """Names what was measured, but for the pictures."""
+    parts = (encoded.encoder, encoded.init_params, encoded.transforms)
+    options = [encoded.dtype, encoded.pool, encoded.log1p, encoded.seed]
+    described = json.dumps([[config.to_json(part) for part in parts], options], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=16)

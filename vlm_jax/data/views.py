@@ -45,14 +45,15 @@ class Views(Description):
         return self.source.references
 
     def __len__(self) -> int:
-        return len(self._views[0])
+        return len(self.views[0])
 
     def __getitem__(self, index: int) -> Example:
-        example = self._views[0].example(index)
-        return {**example, "image": _Lazy(self._views, index)}
+        example = self.views[0].example(index)
+        return {**example, "image": _Lazy(self.views, index)}
 
     @functools.cached_property
-    def _views(self) -> tuple[Encoded, ...]:
+    def views(self) -> tuple[Encoded, ...]:
+        """One source for each of `transforms`."""
         views = tuple(
             dataclasses.replace(self.source, transforms=chain, seed=self.source.seed + k)
             for k, chain in enumerate(self.transforms)
