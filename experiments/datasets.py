@@ -75,8 +75,8 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
 
     [1 1280], the mean over positions, where `pool`; else the 7x7 grid [49 1280]. In both: log(1 + x), then
     standardised over the training pictures. In training one of several views of the picture is drawn: as it is,
-    mirrored, and, where `pool`, four random parts of at least half its area. Captions are written for the picture as
-    it is; where `pool`, for the mean of it and its mirror image. Words seen at least five times, as in Karpathy's
+    mirrored, and four (of the grid, two) random parts of at least half its area. Captions are written for the mean of
+    the picture and its mirror image, place by place. Words seen at least five times, as in Karpathy's
     and Tanti's work. Captions of like length come in one batch, which halves the padding.
     """
     splits = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
@@ -100,18 +100,16 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
             standardise=splits["train"],
         )
 
-    views = (plain, mirrored, *(parts,) * 4) if pool else (plain, mirrored)
+    views = (plain, mirrored, *(parts,) * (4 if pool else 2))
     sources = {"train": Views(source=encoded("train"), transforms=views)}
     for split in ("validation", "test"):
-        sources[split] = encoded(split)
-        if pool:
-            sources[split] = Views(source=sources[split], transforms=(plain, mirrored))
+        sources[split] = Views(source=encoded(split), transforms=(plain, mirrored))
+    mean = MeanOfViews() if pool else MeanOfViews(grid=(7, 7), mirrored=(1,))
     tokenizer = WordTokenizer(corpus=splits["train"], vocab_size=2560, min_count=5)
-    after = (MeanOfViews(),) if pool else ()
     return _captions(
         sources,
         tokenizer,
-        after,
+        (mean,),
         batch_size,
         max_length=24,
         seed=seed,

@@ -76,6 +76,19 @@ def test_a_view_is_drawn_anew_in_each_epoch_and_the_mean_is_over_all(views):
     np.testing.assert_allclose(batch["image"][1], expected, rtol=1e-5)
 
 
+def test_the_mean_over_a_grid_turns_mirrored_views_round():
+    grid = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    views = [grid.reshape(6, 4), grid[:, ::-1].reshape(6, 4)]
+    mean = MeanOfViews(grid=(2, 3), mirrored=(1,))
+    found = mean({"image": views}, np.random.default_rng(0))["image"]
+    np.testing.assert_array_equal(found, grid.reshape(6, 4))
+    assert not np.array_equal(MeanOfViews()({"image": views}, None)["image"], found)
+    with pytest.raises(ValueError, match=r"given features of 6 places, expected 12"):
+        MeanOfViews(grid=(3, 4), mirrored=(1,))({"image": views}, None)
+    with pytest.raises(ValueError, match="needs the grid"):
+        MeanOfViews(mirrored=(1,))
+
+
 def test_other_pictures_go_through_the_same_views(views, tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(png(np.full((8, 8, 3), 99, np.uint8)))

@@ -77,12 +77,36 @@ class ChooseView:
 
 @dataclasses.dataclass(frozen=True)
 class MeanOfViews:
-    """The mean of all views. For evaluation, with views that are not drawn at random."""
+    """The mean of all views. For evaluation, with views that are not drawn at random.
+
+    Of a grid [height*width d], `mirrored` names the views that are mirror images: their columns are turned round, so
+    that the mean is taken over what lies at the same place of the picture.
+    """
+
+    grid: tuple[int, int] | None = None
+    mirrored: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.mirrored and self.grid is None:
+            raise ValueError(
+                f"MeanOfViews(mirrored={self.mirrored}) needs the grid (height, width) that lies mirrored; features "
+                "pooled to one position need neither"
+            )
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         views = example["image"]
-        total = sum(views[k] for k in range(len(views)))
+        total = sum(self._upright(views[k], k) for k in range(len(views)))
         return {**example, "image": total / np.float32(len(views))}
+
+    def _upright(self, features: np.ndarray, k: int) -> np.ndarray:
+        if k not in self.mirrored:
+            return features
+        height, width = self.grid
+        if len(features) != height * width:
+            raise ValueError(
+                f"MeanOfViews(grid={self.grid}): given features of {len(features)} places, expected {height * width}"
+            )
+        return features.reshape(height, width, -1)[:, ::-1].reshape(features.shape)
 
 
 class _Lazy(Sequence):
