@@ -1,6 +1,5 @@
 """Tables of word vectors."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,11 +15,13 @@ class Embedding(nn.Module, kw_only=True):
 
     vocab_size: int
     width: int
-    embedding_init: Callable = nn.initializers.normal(0.1)
+    stddev: float = 0.1  # of the first values
     dtype: Any = jnp.float32
 
     def setup(self):
-        self.table = self.param("table", self.embedding_init, (self.vocab_size, self.width))
+        self.table = self.param(
+            "table", nn.initializers.normal(self.stddev), (self.vocab_size, self.width)
+        )
 
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
         # Negative indices would count from the end.

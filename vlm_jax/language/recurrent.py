@@ -168,6 +168,9 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     Dropout: on the word vectors, on the outputs of every layer (`rnn_dropout_rate`), and on what the
     vocabulary layer reads (`output_dropout_rate`). Where a token is PAD the state stays as it was.
 
+    Where picture and words enter side by side they should be of one size: `embedding_stddev` is that of the word
+    vectors at the beginning, and a picture of standardised features is projected to values of about 1.
+
     With `sampling_rate` p, in training, every input but the first is with probability p drawn from the
     model's own prediction instead of the text (Bengio et al. 2015, arXiv 1506.03099); 0 is teacher forcing.
     """
@@ -183,11 +186,15 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     output_dropout_rate: float = 0.0
     sampling_rate: float = 0.0
     tied: bool = False
+    embedding_stddev: float = 0.1
     dtype: Any = jnp.float32
 
     def setup(self):
         self.embedding = Embedding(
-            vocab_size=self.vocab_size, width=self.embedding_width, dtype=self.dtype
+            vocab_size=self.vocab_size,
+            width=self.embedding_width,
+            stddev=self.embedding_stddev,
+            dtype=self.dtype,
         )
         self.rnn = RecurrentStack(
             cell=self.cell,

@@ -193,7 +193,7 @@ class PlacedEmbedding(nn.Module, kw_only=True):
         self.words = Embedding(
             vocab_size=self.vocab_size,
             width=self.width,
-            embedding_init=nn.initializers.normal(self.width**-0.5),
+            stddev=self.width**-0.5,
             dtype=self.dtype,
         )
         if self.max_length is not None:
