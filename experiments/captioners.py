@@ -29,9 +29,10 @@ def captioner(
     label_smoothing: float = 0.0,
     length_penalty: float = 0.0,
     ema_decay: float | None = None,
+    best: Best | None = None,
 ) -> Experiment:
     """Adam with a cosine schedule from `peak` and the gradient's norm clipped at 5; validation `evaluations`
-    times, of which the checkpoint with the best score is kept: facts right on scenes, else CIDEr."""
+    times, of which the checkpoint with the best score is kept: facts right on scenes, else CIDEr, or as `best` says."""
     on_scenes = "test_unseen" in data.pictures
     every = max(1, num_steps // evaluations)
     return Experiment(
@@ -59,7 +60,7 @@ def captioner(
             ema_decay=ema_decay,
         ),
         evaluations=data.evaluations(every=every),
-        best=Best(metric="validation/facts_right" if on_scenes else "validation/cider"),
+        best=best or Best(metric="validation/facts_right" if on_scenes else "validation/cider"),
         checkpoint_every=every,
     )
 
