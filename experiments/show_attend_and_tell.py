@@ -17,7 +17,7 @@ Departures from the paper:
   cosine schedule; the paper has RMSProp for Flickr8k. Batches of captions of like length, as in the paper, in four
   classes of length.
 - section 4.1: the baseline of hard attention is the mean over the other rows of the batch, not over past batches.
-- section 5.3: beam 5 with a length penalty and no three words repeated; captions are cut after 22 words.
+- section 5.3: beam 5, ranked by log probability over length, and no three words repeated; captions are cut after 22 words.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def soft() -> Experiment:
         peak=3e-3,
         evaluations=5,
         label_smoothing=0.1,
-        length_penalty=0.7,
+        length_penalty=1.0,
         ema_decay=0.995,
     )
 
