@@ -46,7 +46,8 @@ def found(tmp_path_factory):
 
 
 def test_kill_9_at_random_instants_changes_nothing(found):
-    random = found["random kills"]  # a run that ends before its third kill makes room for one more run
+    random = found["random kills"]
+    # A run that ends before its third kill makes room for one more run.
     assert random["kills"] == 5 and random["equal"] == random["runs"] >= 2, random
 
 
