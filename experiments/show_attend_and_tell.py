@@ -17,7 +17,8 @@ Departures from the paper:
   cosine schedule; the paper has RMSProp for Flickr8k. Batches of captions of like length, as in the paper, in four
   classes of length.
 - section 4.1: the baseline of hard attention is the mean over the other rows of the batch, not over past batches.
-- section 5.3: beam 5, ranked by log probability over length, and no three words repeated; captions are cut after 22 words.
+- section 5.3: beam 5, ranked by log probability over length, and no three words repeated; captions are cut after 22
+  words.
 """
 
 import dataclasses

@@ -22,7 +22,6 @@ Departures from the paper:
   validation perplexity of five; the search ranks by log probability over length and repeats no three words.
 """
 
-import dataclasses
 import sys
 
 import flax.linen as nn
@@ -55,21 +54,22 @@ PAPER = {
 
 def init_inject() -> Experiment:
     """The picture is the first state. 256-d GRU, beam 3."""
-    return _flickr8k(_injecting(InitInject(activation=nn.tanh)), beam=3, peak=4e-3, epochs=7)
+    return _flickr8k(
+        _injecting(InitInject(activation=nn.tanh), gate_bias=1.0), beam=3, peak=4e-3, epochs=7
+    )
 
 
 def pre_inject() -> Experiment:
     """The picture is the first word. 256-d GRU, beam 3."""
-    return _flickr8k(_injecting(PreInject(activation=nn.tanh)), beam=3, peak=4e-3, epochs=7)
+    return _flickr8k(
+        _injecting(PreInject(activation=nn.tanh), gate_bias=1.0), beam=3, peak=4e-3, epochs=7
+    )
 
 
 def par_inject() -> Experiment:
     """The picture stands beside every word. 256-d GRU, beam 5."""
     inject = ParInject(width=256, fusion=Concat(), activation=nn.tanh)
-    decoder = dataclasses.replace(
-        _injecting(inject), cell=ResetAfterGRU(), embedding_stddev=0.5
-    )  # nothing to remember, but words that must count beside the picture
-    return _flickr8k(decoder, beam=5, peak=4e-3, epochs=8)
+    return _flickr8k(_injecting(inject, embedding_stddev=0.5), beam=5, peak=4e-3, epochs=8)
 
 
 def merge() -> Experiment:
@@ -111,26 +111,40 @@ def _flickr8k(decoder: RecurrentDecoder, *, beam: int, peak: float, epochs: int)
     )
 
 
-def _injecting(inject: nn.Module) -> RecurrentDecoder:
-    """A GRU that must remember the picture: it starts out keeping its state, and is dropped out less."""
-    decoder = _decoder(inject, width=256)
-    return dataclasses.replace(
-        decoder,
-        cell=ResetAfterGRU(gate_bias=1.0),
+def _injecting(
+    inject: nn.Module, *, gate_bias: float = 0.0, embedding_stddev: float = 0.1
+) -> RecurrentDecoder:
+    """A picture that must be remembered wants a GRU that keeps its state (`gate_bias`); one that stands beside the
+    words wants words of its own size (`embedding_stddev`)."""
+    return _decoder(
+        inject,
+        width=256,
+        gate_bias=gate_bias,
+        embedding_stddev=embedding_stddev,
         embedding_dropout_rate=0.3,
         rnn_dropout_rate=0.4,
     )
 
 
-def _decoder(inject: nn.Module, *, width: int, vocab_size: int = 2560) -> RecurrentDecoder:
+def _decoder(
+    inject: nn.Module,
+    *,
+    width: int,
+    vocab_size: int = 2560,
+    gate_bias: float = 0.0,
+    embedding_stddev: float = 0.1,
+    embedding_dropout_rate: float = 0.4,
+    rnn_dropout_rate: float = 0.5,
+) -> RecurrentDecoder:
     return RecurrentDecoder(
         vocab_size=vocab_size,
         width=width,
         embedding_width=width,
-        cell=ResetAfterGRU(),
+        cell=ResetAfterGRU(gate_bias=gate_bias),
         inject=inject,
-        embedding_dropout_rate=0.4,
-        rnn_dropout_rate=0.5,
+        embedding_stddev=embedding_stddev,
+        embedding_dropout_rate=embedding_dropout_rate,
+        rnn_dropout_rate=rnn_dropout_rate,
     )
 
 

@@ -1,7 +1,6 @@
 """The command line, end to end on the tiny scenes and mistake by mistake."""
 
 import dataclasses
-import io
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from PIL import Image
 
 from experiments import show_and_tell, where_to_put_the_image
 from tests.data.test_encoded import TRANSFORMS, Patches
+from tests.data.test_views import png
 from vlm_jax import config
 from vlm_jax import main as command_line
 from vlm_jax.data import source as sources
@@ -369,21 +369,18 @@ class Evaluated:
 
 
 def evaluated(standardise):
-    pictures = InMemory([{"id": i, "image": png(i), "captions": ("a",)} for i in range(3)])
+    pictures = InMemory([{"id": i, "image": noise(i), "captions": ("a",)} for i in range(3)])
     mirrored = (Decode(), HorizontalFlip(rate=1.0), *TRANSFORMS[1:])
     source = Encoded(source=pictures, encoder=Patches(), standardise=standardise)
     return Evaluated(evaluations=(Views(source=source, transforms=(TRANSFORMS, mirrored)),))
 
 
-def png(seed):
-    file = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+def noise(seed):
+    return png(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8))
 
 
 def test_statistics_are_saved_for_each_view_and_read_without_the_training_pictures(tmp_path):
-    training = InMemory([{"id": i, "image": png(10 + i), "captions": ()} for i in range(4)])
+    training = InMemory([{"id": i, "image": noise(10 + i), "captions": ()} for i in range(4)])
     (before,) = evaluated(training).evaluations
     command_line.save_statistics(evaluated(training), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]

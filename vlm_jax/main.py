@@ -230,20 +230,15 @@ def save_tokenizers(experiment: Any, workdir: Path) -> None:
 
     Raises ValueError where a run would go on with rows that mean other words than before.
     """
-    from vlm_jax.train import checkpoints
-
-    begun = checkpoints.steps(workdir / "checkpoints")
     for number, tokenizer in enumerate(tokenizers(experiment), 1):
         path = _tokenizer_path(workdir, number)
-        new = path.with_name(f"{path.name}.new")
-        tokenizer.save(new)
-        if begun and path.exists() and path.read_bytes() != new.read_bytes():
-            new.unlink()
-            raise ValueError(
-                f"{path} has another vocabulary than {type(tokenizer).__name__} builds now: its corpus has changed "
-                "since this run began; bring the old data back, or choose another --workdir"
-            )
-        os.replace(new, path)
+        _save_same(
+            path,
+            tokenizer.save,
+            lambda old, new: old.read_bytes() == new.read_bytes(),
+            f"{path} has another vocabulary than {type(tokenizer).__name__} builds now: its corpus has changed "
+            "since this run began; bring the old data back, or choose another --workdir",
+        )
 
 
 def with_saved_tokenizers(experiment: Any, workdir: Path) -> Any:
@@ -267,23 +262,40 @@ def save_statistics(experiment: Any, workdir: Path) -> None:
     import numpy as np
 
     from vlm_jax.data.encoded import save_statistics as save
-    from vlm_jax.train import checkpoints
 
     sources = _standardised(experiment.evaluations)
     if not sources:
         return
+
+    def same(old, new):
+        with np.load(old) as before, np.load(new) as now:
+            return all(np.allclose(before[k], now[k]) for k in before.keys() & now.keys())
+
     path = workdir / STATISTICS
+    _save_same(
+        path,
+        lambda file: save(sources, file),
+        same,
+        f"{path}: the training pictures have another mean and deviation than when this run began; bring the "
+        "old pictures back, or choose another --workdir",
+    )
+
+
+def _save_same(
+    path: Path,
+    save: Callable[[Path], None],
+    same: Callable[[Path, Path], bool],
+    refusal: str,
+) -> None:
+    """Saves a file of a workdir. Once the run has a checkpoint, raises ValueError where it is not the same as before."""
+    from vlm_jax.train import checkpoints
+
     new = path.with_name(f"{path.name}.new")
-    save(sources, new)
-    if checkpoints.steps(workdir / "checkpoints") and path.exists():
-        with np.load(path) as before, np.load(new) as now:
-            same = all(np.allclose(before[k], now[k]) for k in before.keys() & now.keys())
-        if not same:
-            new.unlink()
-            raise ValueError(
-                f"{path}: the training pictures have another mean and deviation than when this run began; bring the "
-                "old pictures back, or choose another --workdir"
-            )
+    save(new)
+    begun = checkpoints.steps(path.parent / "checkpoints")
+    if begun and path.exists() and not same(path, new):
+        new.unlink()
+        raise ValueError(refusal)
     os.replace(new, path)
 
 

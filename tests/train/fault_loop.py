@@ -29,6 +29,7 @@ from vlm_jax.train.optimizers import AdamW, WarmupCosine
 from vlm_jax.train.state import state_hash
 
 NUM_STEPS = 20
+KINDS_OF_DAMAGE = ("flipped", "truncated", "empty", "deleted")
 
 
 def experiment(trace, pause_seconds=0.0):
@@ -314,10 +315,9 @@ def damaged_restores(source, folder, tries, rng):
         copy(source, folder / f"whole{step}", step)
         hashes[step] = state_hash(c.restore(folder / f"whole{step}", like)[0])
     outcome = {"tries": tries, "same": 0, "fell back": 0, "silent wrong": 0}
-    kinds = ("flipped", "truncated", "empty", "deleted")
-    by_kind = {kind: {"same": 0, "fell back": 0, "silent wrong": 0} for kind in kinds}
+    by_kind = {kind: {"same": 0, "fell back": 0, "silent wrong": 0} for kind in KINDS_OF_DAMAGE}
     for attempt in range(tries):
-        workdir, kind = folder / str(attempt), kinds[attempt % 4]
+        workdir, kind = folder / str(attempt), KINDS_OF_DAMAGE[attempt % 4]
         for step in (older, newer):
             copy(source, workdir, step)
         files = [
@@ -329,14 +329,22 @@ def damaged_restores(source, folder, tries, rng):
         ]  # every other time: any file alike, else any byte alike
         file = rng.choices(files, any_file if attempt // 4 % 2 else sizes)[0]
         damage_file(kind, file, rng)
-        state, position = c.restore(workdir, like)
-        found = "silent wrong"
-        if hashes.get(position) == state_hash(state):
-            found = "same" if position == newer else "fell back"
+        found = became_of(workdir, like, hashes)
         outcome[found] += 1
         by_kind[kind][found] += 1
         shutil.rmtree(workdir)
     return {**outcome, "by kind": by_kind}
+
+
+def became_of(workdir, like, hashes):
+    """Restores a workdir of two steps whose newer one is damaged: 'same', 'fell back' or 'silent wrong'.
+
+    `hashes` is {step: state hash} of the two, undamaged.
+    """
+    state, position = c.restore(workdir, like)
+    if hashes.get(position) != state_hash(state):
+        return "silent wrong"
+    return "same" if position == max(hashes) else "fell back"
 
 
 def damage_file(kind, file, rng):

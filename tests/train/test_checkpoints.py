@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.train import toys
+from tests.train.fault_loop import KINDS_OF_DAMAGE, became_of, damage_file
 from vlm_jax.train import checkpoints as c
 from vlm_jax.train.optimizers import AdamW, Sgd, WarmupCosine
 from vlm_jax.train.state import init_state, named_leaves, state_hash
@@ -115,22 +116,6 @@ def test_any_part_left_out_is_noticed(part, every_step, tmp_path):
     assert whole == state_hash(final) != state_hash(changed)
 
 
-def damage(kind, file, rng):
-    data = bytearray(file.read_bytes())
-    if kind == "deleted":
-        file.unlink()
-    elif kind == "empty":
-        file.write_bytes(b"")
-    elif kind == "truncated":
-        file.write_bytes(data[: rng.randrange(len(data))])
-    else:
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        file.write_bytes(data)
-
-
-KINDS_OF_DAMAGE = ("flipped", "truncated", "empty", "deleted")
-
-
 def damaged_restores(source, hashes, seed, folder, like):
     """Damages each file of the newer of two steps in each way; (file, kind of damage) -> what became of it."""
     rng = random.Random(seed)
@@ -143,12 +128,8 @@ def damaged_restores(source, hashes, seed, folder, like):
                 one_step(folder, source, step)
             damaged = folder / "checkpoints" / "19" / file
             if damaged.stat().st_size:
-                damage(kind, damaged, rng)
-                state, position = c.restore(folder, like)
-                found = "silent wrong"
-                if hashes.get(position) == state_hash(state):
-                    found = "same" if position == 19 else "fell back"
-                outcome[str(file), kind] = found
+                damage_file(kind, damaged, rng)
+                outcome[str(file), kind] = became_of(folder, like, hashes)
             shutil.rmtree(folder)
     return outcome
 

@@ -156,10 +156,9 @@ def _open_encoded(encoded: Encoded) -> _OpenedEncoded:
             np.array([example["id"] for example in examples], np.int64).tobytes()
         ).hexdigest(),
         "length": len(examples),
-        "options": [encoded.dtype, encoded.pool, encoded.log1p, encoded.seed],
+        "options": _options(encoded),
     }
-    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
-    file = cache_dir() / f"{key}.npy"
+    file = cache_dir() / f"{_key(described)}.npy"
     read = _read(file)
     if read is None:
         with locked(file.with_suffix(".lock")):
@@ -185,9 +184,16 @@ def save_statistics(sources: Iterable[Encoded], path: Path) -> None:
 def _statistics_key(encoded: Encoded) -> str:
     """Names what was measured, but for the pictures."""
     parts = (encoded.encoder, encoded.init_params, encoded.transforms)
-    options = [encoded.dtype, encoded.pool, encoded.log1p, encoded.seed]
-    described = json.dumps([[config.to_json(part) for part in parts], options], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()[:32]
+    return _key([[config.to_json(part) for part in parts], _options(encoded)])
+
+
+def _options(encoded: Encoded) -> list[Any]:
+    """What changes the features beside encoder, weights, transforms and pictures."""
+    return [encoded.dtype, encoded.pool, encoded.log1p, encoded.seed]
+
+
+def _key(described: Any) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @functools.lru_cache(maxsize=16)
