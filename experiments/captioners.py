@@ -34,7 +34,7 @@ def captioner(
     """Adam with a cosine schedule from `peak` and the gradient's norm clipped at 5; validation `evaluations`
     times, of which the checkpoint with the best score is kept: facts right on scenes, else CIDEr, or as `best` says."""
     on_scenes = "test_unseen" in data.pictures
-    every = max(1, num_steps // evaluations)
+    every = -(-num_steps // evaluations)
     return Experiment(
         model=model,
         task=Captioning(

@@ -14,7 +14,14 @@ MAY_IMPORT = {
     "__init__": set(),
     "types": set(),
     "config": set(),
-    "main": {"train", "report", "config", "data"},  # data: pictures given on the command line
+    "memory": set(),
+    "main": {
+        "train",
+        "report",
+        "config",
+        "data",
+        "memory",
+    },  # data: pictures given on the command line
     "layers": {"types"},
     "decoding": {"types"},
     "text": {"types"},

@@ -176,20 +176,24 @@ def test_predict_needs_the_workdir_and_the_pictures_only(workdir, pictures, no_d
     assert "this model has no attention" in capsys.readouterr().err
 
 
+def _data_of(experiment):
+    return experiment.evaluations[0].data
+
+
 def test_predict_says_that_standardised_features_need_the_training_pictures(
     pictures, tmp_path, monkeypatch
 ):
     for name in ("VLM_JAX_DATA", "TFDS_DATA_DIR", "VLM_JAX_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     with pytest.raises(command_line.UserError) as error:
-        command_line._over_pictures(where_to_put_the_image.merge(), pictures)
+        command_line._over_pictures(_data_of(where_to_put_the_image.merge()), pictures)
     message = str(error.value)
     assert "mean and deviation of the training pictures" in message and "flickr8k" in message
 
 
 def test_predict_sees_a_picture_as_the_evaluation_does(pictures):
     experiment = show_and_tell.smoke()
-    pipeline, good = command_line._over_pictures(experiment, pictures)
+    pipeline, good = command_line._over_pictures(_data_of(experiment), pictures)
     assert good == [pictures[0], pictures[1], pictures[3]]
     given = next(pipeline.batches())[1]
     evaluated = next(experiment.evaluations[0].data.batches())[1]

@@ -3,6 +3,7 @@
     python -m experiments.show_attend_and_tell [FUNCTION] train    --workdir runs/sat --model.decoder.width 512
     python -m experiments.show_attend_and_tell [FUNCTION] evaluate --workdir runs/sat [--record]
     python -m experiments.show_attend_and_tell [FUNCTION] predict  IMAGE... --workdir runs/sat
+    python -m experiments.text_cnn             [FUNCTION] predict  TEXT...  --workdir runs/text_cnn
     python -m experiments.show_attend_and_tell [FUNCTION] describe
 
 An experiment file ends with `main(paper, scenes, smoke)`; the first function is the default.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax import config
+from vlm_jax.memory import keep_freed_memory
 
 ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
 STATISTICS = "statistics.npz"  # mean and deviation of cached features
@@ -31,7 +33,8 @@ OPTIONS = {  # name -> what the value is called (None: it takes none), what it d
     "step": ("STEP", "evaluate, predict: a number, latest, or best (the default)"),
     "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
-    "json": (None, "predict: a JSON object a line, with file, caption and log_prob"),
+    "json": (None, "predict: a JSON object a line, with all that is known of each"),
+    "file": ("FILE", "predict: texts, one a line; - is the standard input"),
     "attention": ("DIR", "predict: also write pictures of where each word looked"),
     "traceback": (None, "show where an error comes from"),
     "help": (None, "this text, and every path with its value"),
@@ -52,7 +55,7 @@ class Command:
     argv: Sequence[str]
     verb: str | None
     function: str | None  # None: not named, so the default, or that of the workdir
-    words: Sequence[str]  # what is left: the pictures
+    words: Sequence[str]  # what is left: the pictures, or the texts
     options: Mapping[str, str]
     changes: Mapping[str, str]  # path -> value
 
@@ -79,6 +82,7 @@ class Command:
 def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> int:
     """Runs one verb of one experiment; returns the exit code. Errors of the user end with one line and code 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    keep_freed_memory()
     try:
         command = _parse(argv, experiments)
         if "help" in command.options:
@@ -145,8 +149,11 @@ def _evaluate(command: Command) -> None:
 
 
 def _predict(command: Command) -> None:
-    from vlm_jax.train.evaluation import Evaluation, evaluate
+    reads_texts = _text_key(_predicting(command.build()).data) is not None
+    (_predict_texts if reads_texts else _predict_pictures)(command)
 
+
+def _predict_pictures(command: Command) -> None:
     pictures = list(command.words)
     if not pictures:
         raise UserError("predict needs picture files: predict a.jpg b.png --workdir DIR")
@@ -154,11 +161,8 @@ def _predict(command: Command) -> None:
     if missing:
         raise UserError(f"no such picture file: {', '.join(missing[:5])}")
     experiment, workdir = _trained(command)
-    pipeline, good = _over_pictures(experiment, pictures)
-    variables, _ = _variables(workdir, command.options.get("step"))
-    captions = Evaluation(name="predict", data=pipeline, loss=False, reports=(_nothing,))
-    task = dataclasses.replace(experiment.task, metrics=())
-    examples = evaluate(captions, experiment.model, task, variables, seed=experiment.seed).examples
+    pipeline, good = _over_pictures(_predicting(experiment).data, pictures)
+    examples = _predicted(command, experiment, pipeline, workdir)
     for example in examples:
         name, caption = good[example["id"]], example["prediction"]
         if "json" in command.options:
@@ -167,6 +171,36 @@ def _predict(command: Command) -> None:
             print(f"{name}\t{caption}")
     if "attention" in command.options:
         _attention_sheets(examples, good, Path(command.options["attention"]))
+
+
+def _predict_texts(command: Command) -> None:
+    texts = [*command.words, *_lines_of(command.options.get("file"))]
+    if not texts:
+        raise UserError(
+            "predict needs texts: predict 'a text' 'another' --workdir DIR, or --file FILE"
+        )
+    experiment, workdir = _trained(command)
+    pipeline = _over_texts(_predicting(experiment).data, texts)
+    for example in _predicted(command, experiment, pipeline, workdir):
+        text = texts[example["id"]]
+        if "json" in command.options:
+            known = {name: value for name, value in example.items() if name != "id"}
+            print(json.dumps({"text": text, **known}, default=_jsonable, ensure_ascii=False))
+        else:
+            print(f"{text}\t{example['prediction']}")
+
+
+def _predicted(
+    command: Command, experiment: Any, pipeline: Any, workdir: Path
+) -> list[dict[str, Any]]:
+    from vlm_jax.train.evaluation import Evaluation, evaluate
+
+    variables, _ = _variables(workdir, command.options.get("step"))
+    over = Evaluation(name="predict", data=pipeline, loss=False, reports=(_nothing,))
+    task = _predicting(experiment).task or experiment.task
+    if hasattr(task, "metrics"):  # there is nothing to compare with
+        task = dataclasses.replace(task, metrics=())
+    return evaluate(over, experiment.model, task, variables, seed=experiment.seed).examples
 
 
 def _describe(command: Command) -> None:
@@ -436,51 +470,94 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
 # ---- predict
 
 
-def _over_pictures(experiment: Any, pictures: Sequence[str]) -> tuple[Any, list[str]]:
-    """The pipeline of the first evaluation that predicts, reading the pictures, and those that can be read.
+def _predicting(experiment: Any) -> Any:
+    """The first evaluation that predicts: its preprocessing is that of what is given on the command line."""
+    for evaluation in experiment.evaluations:
+        if evaluation.predict:
+            return evaluation
+    raise UserError("this experiment has no evaluation to take its preprocessing from")
+
+
+def _text_key(pipeline: Any) -> str | None:
+    """What the text that the model reads is called in an example: the key of the transform that writes `text` (or
+    `prompt`, which a language model goes on from). None for a model that reads pictures."""
+    for transform in pipeline.transforms:
+        if getattr(transform, "output", None) in ("text", "prompt"):
+            return transform.key
+    return None
+
+
+def _over_texts(pipeline: Any, texts: Sequence[str]) -> Any:
+    """The pipeline reading these texts instead: its i-th example is the i-th of them."""
+    from vlm_jax.data.source import Rows
+
+    key = _text_key(pipeline)
+    source = Rows(names=(key,), rows=tuple((text,) for text in texts))
+    return dataclasses.replace(
+        _reading(pipeline, source),
+        transforms=_for_keys(pipeline.transforms, key),
+        batch_size=min(pipeline.batch_size, max(8, len(texts))),
+    )
+
+
+def _lines_of(file: str | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(f"--file: {error}") from None
+    lines = data.decode("utf-8-sig", "replace").split("\n")
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _jsonable(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _over_pictures(pipeline: Any, pictures: Sequence[str]) -> tuple[Any, list[str]]:
+    """The pipeline reading the pictures instead, and those that can be read.
 
     Its i-th example is the i-th of these. The others are named on stderr.
     """
-    pipelines = [evaluation.data for evaluation in experiment.evaluations if evaluation.predict]
-    if not pipelines:
-        raise UserError("this experiment has no evaluation to take its preprocessing from")
-    _check_statistics(pipelines[0])
-    bad = _unreadable(_reading(pipelines[0], pictures))
+    from vlm_jax.data.source import Pictures
+
+    _check_statistics(pipeline)
+    bad = _unreadable(_reading(pipeline, Pictures(paths=tuple(pictures))))
     for index, reason in bad.items():
         print(f"skipped {pictures[index]}: {reason}", file=sys.stderr)
     good = [name for index, name in enumerate(pictures) if index not in bad]
     if not good:
         raise UserError("none of the pictures can be read")
-    pipeline = _reading(pipelines[0], good)
+    pipeline = _reading(pipeline, Pictures(paths=tuple(good)))
     size = min(pipeline.batch_size, max(8, len(good)))
-    transforms = _for_pictures(pipeline.transforms)
+    transforms = _for_keys(pipeline.transforms, "image", "image_name")
     return dataclasses.replace(pipeline, transforms=transforms, batch_size=size), good
 
 
-def _reading(holder: Any, pictures: Sequence[str]) -> Any:
-    """The pipeline, or a source in it, over these files: all of them, each once. The old source is not opened."""
+def _reading(holder: Any, new: Any) -> Any:
+    """The pipeline, or a source in it, over all of `new`, each example once. The old source is not opened."""
     from vlm_jax.data.sampling import First
-    from vlm_jax.data.source import Pictures
 
     if not hasattr(holder, "source"):
-        return Pictures(paths=tuple(pictures))
-    inner = _reading(holder.source, pictures)
+        return new
+    inner = _reading(holder.source, new)
     if isinstance(holder, First) or getattr(holder, "needs_captions", False):
         return inner
     return dataclasses.replace(holder, source=inner)
 
 
-def _for_pictures(transforms: Sequence[Any]) -> tuple[Any, ...]:
-    """Without those that read what a picture alone does not have: its caption, its target."""
-    known, kept = {"id", "image", "image_name"}, []
+def _for_keys(transforms: Sequence[Any], key: str, *others: str) -> tuple[Any, ...]:
+    """Without those that read what a picture or a text alone does not have: its caption, its label, its target."""
+    known, kept = {"id", key, *others}, []
     for transform in transforms:
-        if getattr(transform, "key", "image") not in known:
+        if getattr(transform, "key", key) not in known:
             continue
         if hasattr(transform, "keys"):
             keys = tuple(key for key in transform.keys if key in known)
             transform = dataclasses.replace(transform, keys=keys)
         kept.append(transform)
-        known.add(getattr(transform, "output", "image"))
+        known.add(getattr(transform, "output", key))
     return tuple(kept)
 
 
@@ -498,7 +575,7 @@ def _unreadable(pipeline: Any) -> dict[int, str]:
     for index in range(len(holder)):
         example = holder[index]
         try:
-            for transform in _for_pictures(transforms):
+            for transform in _for_keys(transforms, "image", "image_name"):
                 example = transform(example, np.random.default_rng(0))
         except BadImage as error:
             bad[index] = error.reason
@@ -637,7 +714,7 @@ def _is_message(error: Exception) -> bool:
 def _help(command: Command) -> str:
     width = 22
     lines = [
-        f"usage: python -m {command.module} [FUNCTION] {'|'.join(VERBS)} [IMAGE ...] --workdir DIR "
+        f"usage: python -m {command.module} [FUNCTION] {'|'.join(VERBS)} [IMAGE or TEXT ...] --workdir DIR "
         "[--path value ...]",
         "",
         command.doc,

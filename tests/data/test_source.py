@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from vlm_jax.data.sampling import EachCaption, First
 from vlm_jax.data.source import (
     InMemory,
     Pictures,
+    Rows,
     Source,
     Tfds,
     references_of,
@@ -235,3 +237,16 @@ def test_every_hostile_caption_can_be_stored_and_only_lone_surrogates_change():
 
 def _all(source):
     return [source[index] for index in range(len(source))]
+
+
+def test_rows_are_examples_that_a_configuration_can_write_down():
+    rows = Rows(
+        names=("text", "label", "tags"),
+        rows=(("a fine film", 1, ("D", "J", "N")), ("dull", 0, ("J",))),
+    )
+    assert rows[1] == {"id": 1, "text": "dull", "label": 0, "tags": ("J",)}
+    assert rows.references[0] == {"text": ("a fine film",), "tags": ("D", "J", "N")}
+    again = config.from_json(json.loads(json.dumps(config.to_json(rows))))
+    assert again == rows and hash(again) == hash(rows) and again.fingerprint == rows.fingerprint
+    with pytest.raises(ValueError, match="row 0 has 1 values, expected one for each of"):
+        Rows(names=("text", "label"), rows=(("a fine film",),))

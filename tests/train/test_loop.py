@@ -328,8 +328,10 @@ def test_the_best_checkpoint_is_kept_and_patience_stops(tmp_path, monkeypatch):
     assert c.steps(tmp_path / "checkpoints") == [6, 12]
     at_six = train(changed(num_steps=6, evaluations=()), log=SILENT)
     assert state_hash(c.load_params(tmp_path)) == state_hash(at_six.ema)
-    # Started again it knows that it is out of patience: no further score is asked for.
+    # Started again it knows that it is out of patience: no further score is asked for, and nothing is said of a run.
+    said = (tmp_path / "run.json").read_bytes()
     assert int(train(experiment, tmp_path, SILENT).step) == 12
+    assert (tmp_path / "run.json").read_bytes() == said
     assert next(scores) == 8.0
 
 

@@ -1,4 +1,4 @@
-"""Where examples come from: `Tfds` (record files, no TensorFlow), `InMemory`, `Pictures`.
+"""Where examples come from: `Tfds` (record files, no TensorFlow), `Rows`, `InMemory`, `Pictures`.
 
 A source is a description; it opens its files when first read, so it can stand in a configuration, be hashed,
 and be sent to another process.
@@ -82,6 +82,41 @@ class Tfds(Description):
     @functools.cached_property
     def _opened(self) -> "_OpenedTfds":
         return _open_tfds(self.name, self.split, self.config, default_data_dir(self.data_dir))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows(Description):
+    """A few examples written down in the configuration itself: texts from a command line, the data of a `smoke`.
+
+        Rows(names=("text", "label"), rows=(("a fine film", 1), ("a dull one", 0)))[1]
+        {"id": 1, "text": "a dull one", "label": 0}
+
+    Values are texts, numbers, and tuples of them; the id is the number of the row.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __post_init__(self):
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.names):
+                raise ValueError(
+                    f"Rows: row {number} has {len(row)} values, expected one for each of {self.names}"
+                )
+
+    @functools.cached_property
+    def references(self) -> References:
+        return references_of(self[index] for index in range(len(self)))
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr((self.names, self.rows)).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return {"id": np.int64(index), **dict(zip(self.names, self.rows[index]))}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

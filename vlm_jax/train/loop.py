@@ -61,7 +61,8 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
         if files:
             lines = JsonLines(workdir / "metrics.jsonl", progress.metrics_bytes)
             writer.add(lines)
-            runs.describe(experiment, workdir, step, writer.message)
+            done = progress.finished(experiment, step)
+            runs.describe(experiment, workdir, step, writer.message, finished=done)
         writer.message(f"{count_parameters(shapes.params):,} parameters, from step {step}")
         writer.start(step)
 
@@ -110,8 +111,7 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
                     improved = evaluate(last=step >= experiment.num_steps)
                     if progress.out_of_patience(experiment.best):
                         evaluate(last=True)
-                finished = step >= experiment.num_steps or progress.out_of_patience(experiment.best)
-                finished = finished or stop.requested is not None
+                finished = progress.finished(experiment, step) or stop.requested is not None
                 periodic = step % experiment.checkpoint_every == 0 and step > first
                 if finished or improved or periodic:
                     window.settle()

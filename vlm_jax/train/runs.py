@@ -77,6 +77,10 @@ class Progress:
     def out_of_patience(self, best: Best | None) -> bool:
         return best is not None and best.patience is not None and self.since_best >= best.patience
 
+    def finished(self, experiment: Experiment, step: int) -> bool:
+        """Whether nothing is left to train."""
+        return step >= experiment.num_steps or self.out_of_patience(experiment.best)
+
 
 class Window:
     """The metrics of the steps since the last log line, summed exactly.
@@ -170,10 +174,17 @@ def restore(experiment: Experiment, files: Checkpoints, like: State) -> Restored
         ) from None
 
 
-def describe(experiment: Experiment, workdir: Path, step: int, say: Callable[[str], None]) -> None:
+def describe(
+    experiment: Experiment,
+    workdir: Path,
+    step: int,
+    say: Callable[[str], None],
+    *,
+    finished: bool = False,
+) -> None:
     """Writes config.json and run.json; says what changed in the config of a run that goes on.
 
-    A run with nothing left to do keeps the run.json of the command that did it.
+    A `finished` run keeps the run.json of the command that did it.
     """
     path = workdir / "config.json"
     if step and path.exists():
@@ -181,7 +192,7 @@ def describe(experiment: Experiment, workdir: Path, step: int, say: Callable[[st
             say(f"changed since step {step} was saved: {line}")
     write_json(path, config.to_json(experiment))
     about_run = workdir / "run.json"
-    if step < experiment.num_steps or not about_run.exists():
+    if not (finished and about_run.exists()):
         write_json(about_run, {**provenance(experiment.seed), "resumed_from": step or None})
 
 
