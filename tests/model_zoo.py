@@ -50,6 +50,15 @@ def generators() -> dict[str, Generator]:
     }
 
 
+def language_models() -> dict[str, Generator]:
+    """Name -> generator without a memory; together they have what only language models use."""
+    decoders = {
+        "lstm": _recurrent(cell=LSTM(), num_layers=2, carry=True, same_dropout=True, tied=True),
+        "transformer": _transformer(max_length=12),
+    }
+    return {f"{name}_lm": Generator(decoder=decoder) for name, decoder in decoders.items()}
+
+
 def _recurrent(**fields) -> RecurrentDecoder:
     return RecurrentDecoder(vocab_size=VOCAB_SIZE, width=16, embedding_width=16, **fields)
 
