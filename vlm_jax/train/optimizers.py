@@ -241,6 +241,16 @@ class AdamW(Adam):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaGrad(Optimizer):
+    """Duchi et al. 2011: g / sqrt(`initial` + sum of g^2), from the first gradient on."""
+
+    initial: float = 1e-8
+
+    def rule(self):
+        return optax.scale_by_rss(self.initial, eps=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RmsProp(Optimizer):
     """Tieleman and Hinton 2012: g / sqrt(average of g^2), epsilon inside the root."""
 
