@@ -125,7 +125,7 @@ def classifier(
     )
     tokenize = Tokenize(tokenizer=tokenizer, max_length=64, key="sentence", output="text")
     labels = CheckLabels(num_classes=len(CLASSES))
-    buckets = Buckets(lengths=(16, 24, 32, 64), measure=tokenize, key="text")
+    buckets = Buckets(lengths=(16, 24, 32, 64), measure=tokenize, keys=("text",))
     every = NUM_TRAIN // batch_size
 
     def pipeline(split: str) -> Pipeline:

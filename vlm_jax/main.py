@@ -183,14 +183,19 @@ def _predict_texts(command: Command) -> None:
             "predict needs texts: predict 'a text' 'another' --workdir DIR, or --file FILE"
         )
     experiment, workdir = _trained(command)
-    pipeline = _over_texts(_predicting(experiment).data, texts)
+    evaluation = _predicting(experiment)
+    pipeline = _over_texts(evaluation.data, texts)
+    task = evaluation.task or experiment.task
     for example in _predicted(command, experiment, pipeline, workdir):
         text = texts[example["id"]]
+        if hasattr(task, "with_text"):  # a label a word: it is shown with the words
+            example = task.with_text(example, text)
         if "json" in command.options:
-            known = {name: value for name, value in example.items() if name != "id"}
+            hidden = ("id", "shown")
+            known = {name: value for name, value in example.items() if name not in hidden}
             print(json.dumps({"text": text, **known}, default=_jsonable, ensure_ascii=False))
         else:
-            print(f"{text}\t{example['prediction']}")
+            print(example.get("shown", f"{text}\t{example['prediction']}"))
 
 
 def _predicted(
