@@ -170,11 +170,15 @@ class WordTokenizer(_Base):
         "A dog's T-shirt, (red) ." -> a | dog's | t-shirt | red
 
     The captions that the papers train on are written this way, and the caption metrics drop punctuation as well.
+    With `spaces` a word is whatever stands between spaces, for texts that are cut into words already:
+
+        "mr. <unk> 's $ N" -> mr. | <unk> | 's | $ | N, with lowercase=False
     Rows: the words seen at least `min_count` times, the most frequent `vocab_size - 4` of them, by falling count
     and then by alphabet, so that ties fall the same way everywhere. Other words are UNK. With fewer words the
     last rows stay unused.
 
-    corpus: any hashable object with `references`, a mapping id -> {texts: (text, ...)}.
+    corpus: any hashable object with `references`, a mapping id -> {texts: (text, ...)}. Several kinds of `texts`, such as
+    ("en", "de"), share the rows.
     file: what `save` wrote; the corpus is then not looked at.
     """
 
@@ -182,7 +186,8 @@ class WordTokenizer(_Base):
     vocab_size: int
     min_count: int = 1
     lowercase: bool = True
-    texts: str = "captions"
+    spaces: bool = False
+    texts: str | tuple[str, ...] = "captions"
     file: str | None = None
 
     def __post_init__(self):
@@ -192,17 +197,24 @@ class WordTokenizer(_Base):
         """`text` cut into words, known or not."""
         return self._built().words(_well_formed(text))
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of each row in use, the four special ones first."""
+        rows = self._built().rust.get_vocab()
+        return tuple(sorted(rows, key=rows.__getitem__))
+
     def _build(self) -> "_Rows":
         if self.file is not None:
             return self._read_file()
         from tokenizers import Tokenizer as Rust
-        from tokenizers import models, normalizers
+        from tokenizers import models, normalizers, pre_tokenizers
 
         lower = (normalizers.Lowercase(),) if self.lowercase else ()
-        steps = (normalizers.NFC(), *lower, normalizers.Replace("\u2019", "'"), normalizers.NFC())
+        straight = () if self.spaces else (normalizers.Replace("\u2019", "'"),)
+        steps = (normalizers.NFC(), *lower, *straight, normalizers.NFC())
         cutter = Rust(models.WordLevel({}, unk_token=SPECIAL_TOKENS[UNK]))
         cutter.normalizer = normalizers.Sequence(list(steps))
-        cutter.pre_tokenizer = _word_splitter()
+        cutter.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if self.spaces else _word_splitter()
         cut = _WordRows(cutter)
         counts = collections.Counter()
         for text in _texts(self):
@@ -224,11 +236,12 @@ class BpeTokenizer(_Base):
 
     `decode(encode(x)) == normalise(x)` for any str, where `normalise` is NFC with lone surrogates as U+FFFD. Pairs
     seen at least twice are merged until `vocab_size` rows are full; 260 rows (4 specials, 256 bytes) are the least.
+    With `texts` ("en", "de") the pieces are those of both languages together (Sennrich et al. 2016, section 3.2).
     """
 
     corpus: Any = None
     vocab_size: int
-    texts: str = "captions"
+    texts: str | tuple[str, ...] = "captions"
     file: str | None = None
 
     def __post_init__(self):
@@ -386,8 +399,9 @@ def _check(tokenizer) -> None:
 def _texts(tokenizer) -> Iterator[str]:
     """Every text of the corpus, in the order of its ids."""
     references, count = tokenizer.corpus.references, 0
+    kinds = (tokenizer.texts,) if isinstance(tokenizer.texts, str) else tokenizer.texts
     for key in sorted(references):
-        for text in references[key].get(tokenizer.texts, ()):
+        for text in (text for kind in kinds for text in references[key].get(kind, ())):
             count += 1
             yield text
     if count == 0:
