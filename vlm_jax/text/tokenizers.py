@@ -197,6 +197,12 @@ class WordTokenizer(_Base):
         """`text` cut into words, known or not."""
         return self._built().words(_well_formed(text))
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of each row in use, the four special ones first."""
+        rows = self._built().rust.get_vocab()
+        return tuple(sorted(rows, key=rows.__getitem__))
+
     def _build(self) -> "_Rows":
         if self.file is not None:
             return self._read_file()
