@@ -32,7 +32,7 @@ class Tokenize:
             )
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        text = _text(_value(example, self.key, self))
+        text = text_at(example, self.key, self)
         ids = self.tokenizer.encode(text)[: self.max_length - 2]
         row = np.full(self.max_length, PAD, np.int32)
         row[: len(ids) + 2] = [BOS, *ids, EOS]
@@ -108,6 +108,11 @@ class CheckLabels:
                 f"{self.num_classes - 1}; check num_classes (vocab_size) and the file that the label comes from"
             )
         return dict(example)
+
+
+def text_at(example: Example, key: str, transform: Any) -> str:
+    """The text of `example` that `transform` reads; without one the error names both."""
+    return _text(_value(example, key, transform))
 
 
 def _value(example: Example, key: str, transform: Any) -> Any:

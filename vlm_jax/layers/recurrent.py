@@ -289,11 +289,11 @@ class _CellStep:
         return state, state[0]
 
 
-def hold(after: CellState, before: CellState, keep: Bool[Array, "b"] | None) -> CellState:
-    """The state after where `keep` is True, the state before elsewhere."""
+def hold(after: Any, before: Any, keep: Bool[Array, "b"] | None) -> Any:
+    """The state after where `keep` is True, the state before elsewhere; a tree of [b d]."""
     if keep is None:
         return after
-    return tuple(jnp.where(keep[:, None], new, old) for new, old in zip(after, before))
+    return jax.tree.map(lambda new, old: jnp.where(keep[:, None], new, old), after, before)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
