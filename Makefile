@@ -20,7 +20,7 @@ demo: $(STAMP)
 	@echo "Open $(WORKDIR)/gallery_test.html"
 
 test: $(STAMP) lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

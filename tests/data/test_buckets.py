@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.made import Draw, Refuse
 from tests.data.test_pipeline import assert_same, evaluate, joined, take, train
-from vlm_jax.data.buckets import Buckets, lengths_of
+from vlm_jax.data.buckets import Buckets, measured
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import InMemory
 from vlm_jax.types import EOS, PAD
@@ -102,7 +102,8 @@ def test_a_bad_picture_is_replaced_by_one_whose_text_fits():
 
 
 def test_lengths_are_counted_without_padding():
-    assert lengths_of(texts(5), BUCKETS).tolist() == [e["length"] for e in texts(5).examples]
+    found = measured(texts(5), BUCKETS)
+    assert found.lengths.tolist() == [e["length"] for e in texts(5).examples]
 
 
 def test_what_cannot_be_bucketed_is_refused():
@@ -115,3 +116,104 @@ def test_what_cannot_be_bucketed_is_refused():
     short = Buckets(lengths=(4,), measure=Padded())
     with pytest.raises(ValueError, match=r"has \d+ tokens; let the last length"):
         take(bucketed(texts(61), buckets=short).batches(), 8)
+
+
+# ---- several texts, and batches by tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A source of `length` tokens and a target of `other`, padded to 12 and 6, and a label for each source token."""
+
+    def __call__(self, example, rng=None):
+        text, target = np.full(12, PAD, np.int32), np.full(6, PAD, np.int32)
+        text[: int(example["length"])] = 5
+        target[: int(example["other"])] = 7
+        labels = np.where(text != PAD, 0, -1)
+        letters = np.where(text[:, None] != PAD, [3, 4], 0)
+        return {**example, "text": text, "target": target, "label": labels, "letters": letters}
+
+
+SHAPES = ((4, 2), (8, 6), (12, 6))
+PACKED = Buckets(lengths=SHAPES, measure=Pair(), keys=("text", "target"), tokens=48)
+
+
+def pairs(count):
+    rng = np.random.default_rng(1)
+    lengths, others = rng.integers(1, 13, count), rng.integers(1, 7, count)
+    rows = [(100 + i, lengths[i], others[i]) for i in range(count)]
+    return InMemory([{"id": np.int64(i), "length": int(n), "other": int(m)} for i, n, m in rows])
+
+
+def packed(source, *before, **options) -> Pipeline:
+    options = dict(transforms=(*before, Pair()), batch_size=4, buckets=PACKED) | options
+    return train(source, **options)
+
+
+def test_batches_by_tokens_have_every_example_once_an_epoch():
+    for count in (1, 3, 61, 160):
+        pipeline = packed(pairs(count))
+        batches = take(pipeline.batches(), 3 * pipeline.num_batches)
+        orders = []
+        for start in range(0, len(batches), pipeline.num_batches):
+            epoch = batches[start : start + pipeline.num_batches]
+            assert sum(not batch["valid"].all() for batch in epoch) <= 1
+            assert all((batch["id"][~batch["valid"]] == -1).all() for batch in epoch)
+            orders.append(np.concatenate([b["id"][b["valid"]] for b in epoch]).tolist())
+            assert sorted(orders[-1]) == list(range(100, 100 + count))
+        assert count < 61 or orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_a_batch_by_tokens_has_one_of_few_shapes_and_holds_its_texts_whole():
+    batches = take(packed(pairs(400)).batches(), 150)
+    # 48 tokens: 12 rows of 4, 6 rows of 8 (4, as rows come in fours), 4 rows of 12.
+    shapes = {(b["text"].shape, b["target"].shape) for b in batches}
+    assert shapes == {((12, 4), (12, 2)), ((4, 8), (4, 6)), ((4, 12), (4, 6))}
+    for batch in batches:
+        for key, length in (("text", "length"), ("target", "other")):
+            np.testing.assert_array_equal((batch[key] != PAD).sum(1), batch[length])
+    sizes = [batch["text"].shape[1] for batch in batches]
+    assert sizes != sorted(sizes) and sizes != sorted(sizes)[::-1]
+
+
+def test_batches_by_tokens_do_not_depend_on_hosts_workers_or_the_place_to_go_on():
+    pipeline = packed(pairs(61), Draw())
+    whole = take(pipeline.batches(), 40)
+    for hosts in (2, 4):
+        shards = [pipeline.batches(shard=(host, hosts)) for host in range(hosts)]
+        assert_same([joined([next(shard)[1] for shard in shards]) for _ in range(40)], whole)
+    for workers in (1, 3):
+        again = dataclasses.replace(pipeline, num_workers=workers)
+        assert_same(take(again.batches(), 40), whole)
+    for position in (1, pipeline.num_batches, pipeline.num_batches + 3):
+        assert_same(take(pipeline.batches(position), 40 - position), whole[position:])
+    other = take(dataclasses.replace(pipeline, seed=1).batches(), 40)
+    assert [b["id"].tolist() for b in other] != [b["id"].tolist() for b in whole]
+
+
+def test_labels_and_letters_of_words_are_cut_with_them():
+    buckets = Buckets(lengths=(4, 8, 12), measure=Pair(), keys=("text", "label", "letters"))
+    for batch in take(packed(pairs(160), batch_size=8, buckets=buckets).batches(), 30):
+        length = batch["text"].shape[1]
+        assert batch["label"].shape == (8, length) and batch["letters"].shape == (8, length, 2)
+        assert ((batch["label"] == 0).sum(1) == batch["length"]).all()
+        assert batch["target"].shape == (8, 6)
+
+
+def test_a_bad_picture_in_a_batch_by_tokens_is_replaced_by_one_whose_texts_fit():
+    source = pairs(200)
+    for batch in take(packed(source, Refuse((103, 150))).batches(), 80):
+        assert not np.isin((103, 150), batch["id"]).any()
+        np.testing.assert_array_equal((batch["text"] != PAD).sum(1), batch["length"])
+
+
+def test_tokens_that_hold_no_text_are_refused():
+    with pytest.raises(ValueError, match="tokens=11.*at least the 12 tokens"):
+        dataclasses.replace(PACKED, tokens=11)
+    with pytest.raises(ValueError, match="one number or one for each of"):
+        dataclasses.replace(PACKED, lengths=((4, 6), (8, 4)))
+    with pytest.raises(ValueError, match="one number or one for each of"):
+        dataclasses.replace(PACKED, lengths=((4,), (8,)))
+    short = dataclasses.replace(PACKED, lengths=((4, 2), (12, 4)))
+    with pytest.raises(ValueError, match=r"id 1\d\d: a text has [56] tokens; .*pads 'target' to"):
+        next(packed(pairs(61), buckets=short).batches())

@@ -92,7 +92,7 @@ class WithContext:
 
 
 @pytest.mark.parametrize(
-    "cell, reverse", [(cell, False) for cell in CELLS] + [(GRU(), True)], ids=str
+    "cell, reverse", [(cell, False) for cell in CELLS] + [(GRU(), True)], ids=by_name
 )
 def test_gradients_equal_those_of_a_plain_scan(cell, reverse):
     rng = np.random.default_rng(2)

@@ -1,9 +1,11 @@
 """Files on disk: where they are looked for, whether they are whole, and who may write."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,33 @@ def check_sha256(path: Path, expected: str, instructions: str) -> None:
             f"{path} is not the published file: sha256 {given}, expected {expected}; {_looks(path)}\n"
             f"{instructions}"
         )
+
+
+def read_text(path: Path, instructions: str, *, sha256: str | None = None) -> str:
+    """The UTF-8 text of `path`, or of `<path>.gz`, where it lies compressed; the sum is that of the plain text.
+
+    Raises FileNotFoundError, or ValueError for a file that is cut short, is no UTF-8, or has another sum.
+    """
+    packed = path.with_name(f"{path.name}.gz")
+    found = path if path.exists() else packed
+    try:
+        data = found.read_bytes() if found == path else gzip.decompress(found.read_bytes())
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is missing, and so is {packed.name}.\n{instructions}"
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{found} is not whole ({error}); {_looks(found)}\n{instructions}"
+        ) from None
+    given = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and given != sha256:
+        raise ValueError(
+            f"{found} is not the published file: sha256 of its text {given}, expected {sha256}; {_looks(found)}\n"
+            f"{instructions}"
+        )
+    return text
 
 
 def read_json(path: Path, instructions: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vlm_jax.data.buckets import Buckets, lengths_of
+from vlm_jax.data.buckets import Buckets, measured
 from vlm_jax.data.image_transforms import BadImage
 from vlm_jax.data.source import Source
 from vlm_jax.types import Example
@@ -34,7 +34,9 @@ class Pipeline:
     are dropped after the transforms. Batches are float32, int32, uint8 and bool; they always have `valid` Bool[b]
     and `id` Int[b] (-1 where there is no example).
 
-    With `buckets`, in training, texts of like length come together and batches are cut to fewer lengths than one.
+    With `buckets`, in training, texts of like length come together and batches are cut to a few lengths. Where
+    `buckets.tokens` says how much a batch holds, its rows are a multiple of `batch_size` (so give what devices, hosts
+    and micro-batches divide, such as 8), and every epoch has batches of its own.
 
     The work is done by `num_workers` background threads (0: by the caller, when asked) or, where `num_processes` is
     given, by so many processes. Neither changes a batch.
@@ -71,6 +73,8 @@ class Pipeline:
     @property
     def num_batches(self) -> int:
         """Batches until every example has been seen at least once."""
+        if self.buckets is not None and self.buckets.tokens is not None:
+            return len(_packed(self.seed, 0, self.source, self.batch_size, self.buckets))
         return -(-len(self.source) // self.batch_size)
 
     def batches(self, position: int = 0, shard: tuple[int, int] = (0, 1)) -> "Batches":
@@ -102,7 +106,7 @@ class Batches:
         self._bad_indices: set[int] = set()
         self._num_examples = len(pipeline.source)
         self._position = position
-        self._bucketed = pipeline.buckets and pipeline.buckets.key
+        self._buckets = pipeline.buckets
         self._spec = None
         if pipeline.train and not self._num_examples:
             raise ValueError(f"{pipeline.source} has no examples to train on")
@@ -148,8 +152,11 @@ class Batches:
 
     def _check_spec(self, batch: Mapping[str, np.ndarray]) -> None:
         spec = {key: (value.shape, value.dtype) for key, value in batch.items()}
-        if self._bucketed in spec:  # its length changes, as it should
-            spec[self._bucketed] = (batch[self._bucketed].shape[::2], batch[self._bucketed].dtype)
+        if self._buckets is not None:  # lengths change, as they should, and with them the rows
+            rows = slice(1 if self._buckets.tokens is not None else 0, 1)
+            for key, (shape, dtype) in spec.items():
+                places = 2 if key in self._buckets.keys else 1
+                spec[key] = (shape[rows] + shape[places:], dtype)
         self._spec = self._spec or spec
         if spec != self._spec:
             ids = batch["id"][batch["valid"]]
@@ -170,6 +177,12 @@ class _Made(NamedTuple):
     bad: tuple[_Bad, ...]
 
 
+class _Pick(NamedTuple):
+    epoch: int
+    index: int  # of the example in the source
+    counts: bool = True  # False: a copy that fills the batch
+
+
 @dataclasses.dataclass(frozen=True)
 class _MakeBatch:
     """position -> this host's rows of the global batch there: a pure function, so it may run anywhere, in any order."""
@@ -179,31 +192,41 @@ class _MakeBatch:
     count: int
 
     def __call__(self, position: int) -> _Made:
-        size = self.pipeline.batch_size
-        rows = size // self.count
-        start = position * size + self.index * rows
-        slots = range(start, start + rows)
         if not self.pipeline.train:
-            return self._in_order(slots)
-        if self.pipeline.buckets is None:
-            return self._train(slots)
+            rows = self.pipeline.batch_size // self.count
+            start = position * self.pipeline.batch_size + self.index * rows
+            return self._in_order(range(start, start + rows))
+        picks, bucket = self._picks(position)
+        rows = len(picks) // self.count
+        mine = picks[self.index * rows : (self.index + 1) * rows]
+        if bucket is None:
+            return self._train(mine)
         # All hosts cut alike, so the length is that of the global batch.
-        return self._bucketed(slots, range(position * size, (position + 1) * size))
+        bucket_of = measured(self.pipeline.source, self.pipeline.buckets).buckets
+        made = self._train(mine, lambda index: bucket_of[index] <= bucket)
+        return made._replace(batch=self.pipeline.buckets.cut(made.batch, bucket))
 
-    def _bucketed(self, slots: range, global_slots: range) -> _Made:
-        buckets = self.pipeline.buckets
-        lengths = lengths_of(self.pipeline.source, buckets)
-        longest = max(lengths[self._index(slot)] for slot in global_slots)
-        length = buckets.cut(int(longest))
-        made = self._train(slots, lambda index: lengths[index] <= length)
-        return made._replace(
-            batch={**made.batch, buckets.key: made.batch[buckets.key][:, :length].copy()}
-        )
+    def _picks(self, position: int) -> tuple[list[_Pick], int | None]:
+        """What stands in the rows of the global batch, and its bucket."""
+        pipeline, size = self.pipeline, len(self.pipeline.source)
+        buckets, rows = pipeline.buckets, pipeline.batch_size
+        if buckets is not None and buckets.tokens is not None:
+            epoch, number = divmod(position, pipeline.num_batches)
+            packed = _packed(pipeline.seed, epoch, pipeline.source, rows, buckets)
+            bucket, examples = packed[number]
+            picks = [_Pick(epoch, int(index)) for index in examples]
+            copies = buckets.rows(bucket, rows) - len(picks)
+            return picks + [picks[0]._replace(counts=False)] * copies, bucket
+        slots = (divmod(slot, size) for slot in range(position * rows, (position + 1) * rows))
+        picks = [_Pick(epoch, self._index(epoch, step)) for epoch, step in slots]
+        if buckets is None:
+            return picks, None
+        bucket_of = measured(pipeline.source, buckets).buckets
+        return picks, int(max(bucket_of[pick.index] for pick in picks))
 
-    def _index(self, slot: int) -> int:
+    def _index(self, epoch: int, step: int) -> int:
         """The example that stands there in the endless stream of epochs."""
         pipeline, size = self.pipeline, len(self.pipeline.source)
-        epoch, step = divmod(slot, size)
         if pipeline.buckets is None:
             return int(_order(pipeline.seed, epoch, size)[step])
         order = _bucketed_order(
@@ -211,17 +234,18 @@ class _MakeBatch:
         )
         return int(order[step])
 
-    def _train(self, slots: range, fits: Callable[[int], bool] = lambda index: True) -> _Made:
+    def _train(
+        self, picks: Sequence[_Pick], fits: Callable[[int], bool] = lambda index: True
+    ) -> _Made:
         size = len(self.pipeline.source)
         examples, bad = [], {}
-        for slot in slots:
-            epoch, first = slot // size, self._index(slot)
+        for pick in picks:
             # A bad picture is replaced by the next good one in the source: the batch stays full, and what
             # stands there is still a function of (seed, epoch, index).
-            for index in ((first + offset) % size for offset in range(size)):
+            for index in ((pick.index + offset) % size for offset in range(size)):
                 if not fits(index):
                     continue
-                example = bad.get(index) or self._example(index, epoch, first)
+                example = bad.get(index) or self._example(index, pick.epoch, pick.index)
                 if not isinstance(example, _Bad):
                     examples.append(example)
                     break
@@ -230,7 +254,8 @@ class _MakeBatch:
             else:
                 raise _none_good(self.pipeline.source, bad.values())
         batch = _stack(examples)
-        batch["valid"] = np.ones(len(examples), bool)
+        batch["valid"] = np.array([pick.counts for pick in picks])
+        batch["id"][~batch["valid"]] = -1
         return _Made(batch, tuple(bad.values()))
 
     def _in_order(self, slots: range) -> _Made:
@@ -308,12 +333,26 @@ def _bucketed_order(
     seed: int, epoch: int, source: Source, batch_size: int, buckets: Buckets
 ) -> np.ndarray:
     """Int[size]: the permutation of an epoch with texts of like length together."""
-    size = len(source)
+    size, found = len(source), measured(source, buckets)
     return buckets.arrange(
         _order(seed, epoch, size),
-        lengths_of(source, buckets),
+        found.lengths,
+        found.buckets,
         batch_size,
         head=min(-epoch * size % batch_size, size),
+        random=np.random.Philox(_Key(seed, _BUCKETS | epoch)).random_raw,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _packed(
+    seed: int, epoch: int, source: Source, multiple: int, buckets: Buckets
+) -> list[tuple[int, np.ndarray]]:
+    """The batches of an epoch, (bucket, Int[rows]), each within the tokens that a batch holds."""
+    return buckets.pack(
+        _order(seed, epoch, len(source)),
+        measured(source, buckets).buckets,
+        multiple,
         random=np.random.Philox(_Key(seed, _BUCKETS | epoch)).random_raw,
     )
 
