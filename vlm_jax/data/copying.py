@@ -1,9 +1,9 @@
 """Texts in the extended vocabulary of a model that copies words which it does not know.
 
-    "ask krista about krista's deal", of which "ask", "about" and "deal" are rows 7, 8 and 9 of 100:
+"ask krista about krista's deal", of which "ask", "about" and "deal" are rows 7, 8 and 9 of 100:
 
-    text      [7, 100, 8, 101, 9]       the unknown words have rows of their own, in this text alone
-    spelling  [b"krista", b"krista's"]  UInt8[num_slots MAX_BYTES], so that what is copied can be read again
+text      [7, 100, 8, 101, 9]       the unknown words have rows of their own, in this text alone
+spelling  [b"krista", b"krista's"]  UInt8[num_slots MAX_BYTES], so that what is copied can be read again
 """
 
 import dataclasses

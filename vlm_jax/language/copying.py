@@ -23,9 +23,9 @@ class CopyableText(nn.Module, kw_only=True):
     encoder: nn.Module
     vocab_size: int
 
-    def __call__(self, tokens: Int[Array, "b n"], *, train: bool) -> Features:
+    def __call__(self, tokens: Int[Array, "b n"], *, train: bool, **shared) -> Features:
         known = jnp.where(tokens < self.vocab_size, tokens, UNK)
-        return self.encoder(known, train=train).replace(tokens=tokens)
+        return self.encoder(known, train=train, **shared).replace(tokens=tokens)
 
 
 class PointerGenerator(AttentionDecoder, kw_only=True):

@@ -17,7 +17,9 @@ TYPES = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RougeStats(Stats):
-    means: tuple[Fraction, ...]  # of F over the references, 0 to 1 each, summed over the examples, a type each
+    means: tuple[
+        Fraction, ...
+    ]  # of F over the references, 0 to 1 each, summed over the examples, a type each
     bests: tuple[Fraction, ...]  # of the best reference, likewise
     most_references: int
     count: int

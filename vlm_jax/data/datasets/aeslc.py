@@ -114,7 +114,9 @@ def _read(folder: Path, name: str) -> list[dict[str, str]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{path} line {number} is not JSON ({error}).\n{INSTRUCTIONS}") from None
+            raise ValueError(
+                f"{path} line {number} is not JSON ({error}).\n{INSTRUCTIONS}"
+            ) from None
         if not isinstance(row, dict) or row.keys() != expected:
             given = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise ValueError(
