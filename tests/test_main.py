@@ -418,3 +418,27 @@ def test_a_run_does_not_go_on_with_another_vocabulary(tmp_path):
         command_line.save_tokenizers(holder("a dog"), tmp_path)
     assert (tmp_path / "tokenizer.json").read_bytes() == saved
     assert not list(tmp_path.glob("*.new"))
+
+
+def folded(fold: int = 0):
+    """The captioner of one fold."""
+    return dataclasses.replace(show_and_tell.smoke(), seed=fold)
+
+
+def test_a_function_is_called_with_its_own_arguments(capsys, tmp_path):
+    def parsed(*argv):
+        return command_line._parse(argv, (show_and_tell.smoke, folded))
+
+    assert parsed("folded", "train", "--fold", "3").build().seed == 3
+    assert parsed("folded", "train").build().seed == 0
+    assert parsed("folded", "describe", "--fold=2", "--num_steps", "5").build().num_steps == 5
+    with pytest.raises(command_line.UserError, match="--fold: given x, expected int, as 0"):
+        parsed("folded", "train", "--fold", "x")
+    with pytest.raises(command_line.UserError, match="unknown"):
+        parsed("smoke", "train", "--fold", "3").build()
+    assert command_line.main(show_and_tell.smoke, folded, argv=["--help"]) == 0
+    assert "--fold 0" in capsys.readouterr().out
+    (tmp_path / "config.json").write_text("{}")
+    argv = ["folded", "evaluate", "--fold", "1", "--workdir", str(tmp_path)]
+    assert command_line.main(show_and_tell.smoke, folded, argv=argv) == 2
+    assert "--fold is an argument of folded, chosen when the run begins" in capsys.readouterr().err

@@ -58,6 +58,9 @@ class Command:
     words: Sequence[str]  # what is left: the pictures, or the texts
     options: Mapping[str, str]
     changes: Mapping[str, str]  # path -> value
+    arguments: Mapping[
+        str, Any
+    ]  # of the function: `def rand(fold: int = 0)` is called with --fold 3
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class Command:
 
     def build(self) -> Any:
         """The experiment of the function, with the changes."""
-        return _changed(self.functions[self.chosen](), self.changes)
+        return _changed(self.functions[self.chosen](**self.arguments), self.changes)
 
     def about(self) -> dict[str, str]:
         return {
@@ -180,14 +183,19 @@ def _predict_texts(command: Command) -> None:
             "predict needs texts: predict 'a text' 'another' --workdir DIR, or --file FILE"
         )
     experiment, workdir = _trained(command)
-    pipeline = _over_texts(_predicting(experiment).data, texts)
+    evaluation = _predicting(experiment)
+    pipeline = _over_texts(evaluation.data, texts)
+    task = evaluation.task or experiment.task
     for example in _predicted(command, experiment, pipeline, workdir):
         text = texts[example["id"]]
+        if hasattr(task, "with_text"):  # a label a word: it is shown with the words
+            example = task.with_text(example, text)
         if "json" in command.options:
-            known = {name: value for name, value in example.items() if name != "id"}
+            hidden = ("id", "shown")
+            known = {name: value for name, value in example.items() if name not in hidden}
             print(json.dumps({"text": text, **known}, default=_jsonable, ensure_ascii=False))
         else:
-            print(f"{text}\t{example['prediction']}")
+            print(example.get("shown", f"{text}\t{example['prediction']}"))
 
 
 def _predicted(
@@ -400,6 +408,11 @@ def _trained(command: Command) -> tuple[Any, Path]:
     if not path.is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     _check_about(command, workdir)
+    if command.arguments:
+        raise UserError(
+            f"--{next(iter(command.arguments))} is an argument of {command.chosen}, chosen when the run begins; "
+            f"{workdir} has its own"
+        )
     packages = (
         *config.KNOWN_PACKAGES,
         command.module.split(".")[0],
@@ -652,6 +665,7 @@ def _parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Com
     verb = words.pop(0) if words and words[0] in VERBS else None
     if verb is None and "help" not in options:
         raise UserError(_no_verb(words, functions))
+    arguments = _arguments(functions[function or next(iter(functions))], changes)
     return Command(
         module=home.__spec__.name if getattr(home, "__spec__", None) else Path(home.__file__).stem,
         doc=inspect.cleandoc(home.__doc__ or ""),
@@ -661,8 +675,24 @@ def _parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Com
         function=function,
         words=words,
         options=options,
-        changes=changes,
+        changes={path: value for path, value in changes.items() if path not in arguments},
+        arguments=arguments,
     )
+
+
+def _arguments(function: Callable[..., Any], changes: Mapping[str, str]) -> dict[str, Any]:
+    """What is typed for the function's own arguments, each of the kind of its default."""
+    arguments = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in changes:
+            kind = type(parameter.default)
+            try:
+                arguments[name] = kind(changes[name])
+            except ValueError:
+                raise UserError(
+                    f"--{name}: given {changes[name]}, expected {kind.__name__}, as {parameter.default}"
+                ) from None
+    return arguments
 
 
 def _no_verb(words: Sequence[str], functions: Mapping[str, Any]) -> str:
@@ -727,6 +757,8 @@ def _help(command: Command) -> str:
     for name, function in command.functions.items():
         summary = (inspect.getdoc(function) or "").split("\n")[0]
         lines.append(f"  {name:{width}s} {summary}")
+        for argument in inspect.signature(function).parameters.values():
+            lines.append(f"  {'':{width}s} --{argument.name} {argument.default}")
     lines += ["", f"every path of {command.chosen} with its value; change it with --path value:"]
     lines += [f"  --{line}" for line in config.describe(command.build()).splitlines()]
     return "\n".join(lines)

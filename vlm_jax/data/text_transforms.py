@@ -111,7 +111,7 @@ class CheckLabels:
 
 
 def text_at(example: Example, key: str, transform: Any) -> str:
-    """The text of `example` that `transform` reads; without one the error names both."""
+    """The text that an example has at `key`. Raises KeyError, naming transform and example, where there is none."""
     return _text(_value(example, key, transform))
 
 

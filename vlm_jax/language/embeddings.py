@@ -1,5 +1,6 @@
 """Tables of word vectors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,13 +16,13 @@ class Embedding(nn.Module, kw_only=True):
 
     vocab_size: int
     width: int
-    stddev: float = 0.1  # of the first values
+    stddev: float = 0.1  # of the first values, where there is no `init`
+    init: Callable | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
-        self.table = self.param(
-            "table", nn.initializers.normal(self.stddev), (self.vocab_size, self.width)
-        )
+        init = self.init or nn.initializers.normal(self.stddev)
+        self.table = self.param("table", init, (self.vocab_size, self.width))
 
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
         # Negative indices would count from the end.
@@ -39,6 +40,7 @@ class Vocabulary(nn.Module, kw_only=True):
     """Scores of all tokens, in float32: a linear layer, or the embedding's own table where that is given."""
 
     vocab_size: int
+    init: Callable | None = None  # of the linear layer's matrix
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -46,7 +48,9 @@ class Vocabulary(nn.Module, kw_only=True):
         self, x: Float[Array, "*l d"], table: Embedding | None = None
     ) -> Float[Array, "*l v"]:
         if table is None:
-            return nn.Dense(self.vocab_size, dtype=self.dtype, name="linear")(x).astype(jnp.float32)
+            init = self.init or nn.linear.default_kernel_init
+            layer = nn.Dense(self.vocab_size, kernel_init=init, dtype=self.dtype, name="linear")
+            return layer(x).astype(jnp.float32)
         if x.shape[-1] != table.width:
             x = nn.Dense(table.width, use_bias=False, dtype=self.dtype, name="projection")(x)
         bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int
 from vlm_jax.language.embeddings import Embedding, Vocabulary
 from vlm_jax.language.feedback import Reading, read_with_own_tokens
 from vlm_jax.layers.pooling import pool
-from vlm_jax.layers.recurrent import LSTM, Bidirectional, Cell, CellState, RecurrentStack
-from vlm_jax.types import PAD, Cache, Features
+from vlm_jax.layers.recurrent import LSTM, Bidirectional, Cell, CellState, RecurrentStack, hold
+from vlm_jax.types import BOS, CARRY, PAD, Cache, Features
 
 
 class RecurrentEncoder(nn.Module, kw_only=True):
@@ -180,6 +180,13 @@ class RecurrentDecoder(nn.Module, kw_only=True):
 
     With `sampling_rate` p, in training, every input but the first is with probability p drawn from the
     model's own prediction instead of the text (Bengio et al. 2015, arXiv 1506.03099); 0 is teacher forcing.
+
+    With `carry` the state after the last token is kept in the collection "carry", where that is mutable, and the next
+    call goes on from it, without a gradient through it (truncated backpropagation; Zaremba et al. 2014, section 4.1).
+    A row whose first token is BOS starts anew. Cached steps are not concerned.
+
+    `same_dropout` gives a row one mask for all times, on word vectors and outputs alike. `init` is what all matrices
+    are drawn from, in place of what each has by itself.
     """
 
     cell: Cell = LSTM()
@@ -193,7 +200,10 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     output_dropout_rate: float = 0.0
     sampling_rate: float = 0.0
     tied: bool = False
+    carry: bool = False
+    same_dropout: bool = False
     embedding_stddev: float = 0.1
+    init: Callable | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -201,27 +211,51 @@ class RecurrentDecoder(nn.Module, kw_only=True):
             vocab_size=self.vocab_size,
             width=self.embedding_width,
             stddev=self.embedding_stddev,
+            init=self.init,
             dtype=self.dtype,
         )
+        inits = {} if self.init is None else {"kernel_init": self.init, "recurrent_init": self.init}
         self.rnn = RecurrentStack(
             cell=self.cell,
             width=self.width,
             num_layers=self.num_layers,
             dropout_rate=self.rnn_dropout_rate,
+            same_dropout=self.same_dropout,
             dtype=self.dtype,
+            **inits,
         )
-        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, dtype=self.dtype)
-        self.embedding_dropout = nn.Dropout(self.embedding_dropout_rate)
-        self.output_dropout = nn.Dropout(self.output_dropout_rate)
+        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, init=self.init, dtype=self.dtype)
+        times = (1,) if self.same_dropout else ()
+        self.embedding_dropout = nn.Dropout(self.embedding_dropout_rate, broadcast_dims=times)
+        self.output_dropout = nn.Dropout(self.output_dropout_rate, broadcast_dims=times)
 
     def __call__(
         self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
     ) -> Float[Array, "b l v"]:
         """Logits of the token after each of `tokens`."""
         cache = self.start(memory, tokens.shape[0], train=train)
+        carried = self.carry and self.is_mutable_collection(CARRY)
+        if carried:
+            cache = {**cache, "state": self._carried(tokens, cache["state"])}
         if train and self.sampling_rate and not self.is_initializing():
-            return read_with_own_tokens(self, tokens, cache, memory, self.sampling_rate).logits
-        return self.read(tokens, cache, memory, train=train).logits
+            reading = read_with_own_tokens(self, tokens, cache, memory, self.sampling_rate)
+        else:
+            reading = self.read(tokens, cache, memory, train=train)
+        if carried and not self.is_initializing():
+            self.put_variable(CARRY, "state", reading.cache["state"])
+        return reading.logits
+
+    @nn.compact
+    def _carried(self, tokens: Int[Array, "b l"], start: Any) -> Any:
+        """The state that the call before left, in rows that go on; `start` in those that begin."""
+        state = self.variable(CARRY, "state", lambda: jax.tree.map(jnp.zeros_like, start)).value
+        rows = jax.tree.leaves(state)[0].shape[0]
+        if rows != tokens.shape[0]:
+            raise ValueError(
+                f"the carried state has {rows} rows, the batch {tokens.shape[0]}: with carry=True all batches have the "
+                "same rows; use Partition(strategy='mesh') in place of pmap, and Optimizer(accumulate=1)"
+            )
+        return hold(state, start, tokens[:, 0] != BOS)
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
         """{"state": the network's, "picture": the projected picture}; there is no limit to the length."""

@@ -178,13 +178,15 @@ class RecurrentLayer(nn.Module, kw_only=True):
 class RecurrentStack(nn.Module, kw_only=True):
     """Layers in one direction, dropout between them and after the last (Zaremba et al. 2014, eq. 4-6).
 
-    The state has a CellState a layer.
+    The state has a CellState a layer. With `same_dropout` a row's mask is the same at all times (Gal and Ghahramani
+    2016, arXiv 1512.05287, on what goes from layer to layer; not on the state).
     """
 
     cell: Cell
     width: int
     num_layers: int = 1
     dropout_rate: float = 0.0
+    same_dropout: bool = False
     kernel_init: Callable = nn.initializers.glorot_uniform()
     recurrent_init: Callable = nn.initializers.orthogonal()
     dtype: Any = jnp.float32
@@ -200,7 +202,9 @@ class RecurrentStack(nn.Module, kw_only=True):
             )
             for _ in range(self.num_layers)
         ]
-        self.dropout = nn.Dropout(self.dropout_rate)
+        self.dropout = nn.Dropout(
+            self.dropout_rate, broadcast_dims=(1,) if self.same_dropout else ()
+        )
 
     def __call__(
         self,

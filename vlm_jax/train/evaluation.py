@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from vlm_jax.metrics.base import Mean, total
 from vlm_jax.train.state import seed_keys
-from vlm_jax.types import Variables
+from vlm_jax.types import CARRY, Variables
 
 MAX_PERPLEXITY_NATS = 700.0  # exp overflows a float64 above
 
@@ -65,6 +66,7 @@ class Evaluator:
         """`(numbers, examples)` of these variables; `poll` is called before each batch and may raise."""
         evaluation, task = self.evaluation, self.task
         sums, stats, examples = None, {}, []
+        carry = None  # what goes on from batch to batch: here from zero, whatever training left
 
         def finish(predictions, batch):
             """Host work of one batch, while the device is busy with the next."""
@@ -83,7 +85,10 @@ class Evaluator:
                 break
             placed = self._place(batch)
             if evaluation.loss:
-                found = self._loss(variables, placed)
+                if CARRY in variables:
+                    carry = _no_carry(variables[CARRY], placed) if carry is None else carry
+                    variables = {**variables, CARRY: carry}
+                found, carry = self._loss(variables, placed)
                 sums = found if sums is None else {name: sums[name] + found[name] for name in found}
             if evaluation.predict:
                 predictions = self._predict(variables, placed, jax.random.fold_in(key, index))
@@ -110,7 +115,8 @@ def _compiled(model: Any, task: Any) -> tuple[Callable, Callable]:
     """Loss and prediction of a batch, compiled once for all evaluations of this model and task."""
 
     def loss(variables, batch):
-        return task.loss(model, variables, batch, rngs={}, train=False)[1].metrics
+        aux = task.loss(model, variables, batch, rngs={}, train=False)[1]
+        return aux.metrics, aux.collections.get(CARRY)
 
     def predict(variables, batch, key):
         return task.predict(model, variables, batch, key)
@@ -118,9 +124,15 @@ def _compiled(model: Any, task: Any) -> tuple[Callable, Callable]:
     return jax.jit(loss), jax.jit(predict)
 
 
+def _no_carry(carry: Any, batch: Any) -> Any:
+    rows = batch["valid"].shape[0]
+    return jax.tree.map(lambda x: jnp.zeros((rows, *x.shape[1:]), x.dtype), carry)
+
+
 def _means(sums: dict[str, Mean], perplexity: bool) -> dict[str, float]:
     numbers = {name: float(mean.value()) for name, mean in jax.device_get(sums).items()}
     if perplexity and "loss" in numbers:
         loss = numbers["loss"]
         numbers["perplexity"] = math.exp(loss) if loss < MAX_PERPLEXITY_NATS else math.inf
+        numbers["tokens"] = float(sums["loss"].count)  # what the loss is a mean over
     return numbers

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vlm_jax.types import Array, Batch, Variables
+from vlm_jax.types import CARRY, Array, Batch, Variables
 
 
 @flax.struct.dataclass
@@ -59,6 +59,10 @@ def init_state(
     example = jax.tree.map(zeros, dict(batch))
     variables = dict(model.init(key, example, train=False))
     params = variables.pop("params", {})
+    if CARRY in variables:  # what goes on from batch to batch has a row for each of the batch's
+        rows = jax.tree.leaves(dict(batch))[0].shape[0]
+        carry = variables[CARRY]
+        variables[CARRY] = jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), carry)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
