@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlm_jax.tasks.attention import leaves_named, look_again
 from vlm_jax.tasks.generation import Generation
-from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
+from vlm_jax.types import EOS, PAD, Array, Batch, Variables
 
 
 @flax.struct.dataclass
@@ -36,13 +37,9 @@ class Summarisation(Generation):
         copied = None
         if hasattr(model.decoder, "num_slots"):
             best = decoded.tokens[:, 0]
-            first = jnp.full_like(best[:, :1], BOS)
-            inputs = jnp.concatenate([first, best[:, :-1]], axis=1)
-            log_probs, sown = model.apply(
-                variables, {**batch, "target": inputs}, train=False, mutable=["intermediates"]
-            )
-            (attention,) = sown["intermediates"]["decoder"]["attention"]  # [b l n]
-            (generating,) = sown["intermediates"]["decoder"]["generating"]  # [b l]
+            log_probs, sown = look_again(model, variables, batch, best)
+            (attention,) = leaves_named(sown, "attention")  # [b l n]
+            (generating,) = leaves_named(sown, "generating")  # [b l]
             same = batch["text"][:, None, :] == best[:, :, None]
             mass = (1 - generating) * jnp.where(same, attention, 0).sum(-1)
             chosen = jnp.take_along_axis(log_probs, best[..., None], axis=-1)[..., 0]
