@@ -58,7 +58,7 @@ _TYPES = {
     "parameters": int,
     "metrics": dict,
 }
-_OPTIONAL = {"recorded": str}
+_OPTIONAL = {"recorded": str, "signature": str}
 
 
 class MalformedResult(ValueError):
