@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "tasks": {"metrics", "decoding", "text", "types"},
     "data": {"text", "types", "config"},  # config: cached features are named by their description
     "train": {"metrics", "config", "types"},
-    "pretrained": {"vision", "language", "types"},
+    "pretrained": {"vision", "language", "text", "types"},  # text: files of word vectors
     "report": {"types"},
 }
 TRAIN_READS_OF_METRICS = {"vlm_jax.metrics.base"}  # the loop knows no metric by name
@@ -49,6 +49,7 @@ HEAVY = {
     "rich": {"train/logs", "report", "main"},
     "matplotlib": {"report"},
     "tokenizers": {"text"},
+    "sacrebleu": {"metrics"},
     "pycocoevalcap": {"metrics"},
     "safetensors": {"pretrained"},
 }

@@ -27,6 +27,7 @@ from vlm_jax.data.source import InMemory
 from vlm_jax.data.views import Views
 from vlm_jax.report.results import read_results
 from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train import checkpoints
 from vlm_jax.train.checkpoints import Lock
 from vlm_jax.train.logs import read_metrics
 
@@ -36,9 +37,7 @@ ROOT = Path(__file__).parent.parent
 FUNCTIONS = (show_and_tell.paper, show_and_tell.scenes, show_and_tell.smoke)
 BEST = '{"$type": "vlm_jax.train.experiment:Best", "metric": "validation/parsed"}'
 TRAIN = ["smoke", "train", "--checkpoint_every", "1", "--evaluations.0.every=1", "--best", BEST]
-KEYS = (
-    "experiment function dataset split seed commit command device hours parameters metrics".split()
-)
+KEYS = "experiment function dataset split seed commit command device hours parameters signature metrics".split()
 
 
 def run(*argv):
@@ -132,6 +131,7 @@ def test_a_result_file_has_the_agreed_keys_and_says_how_it_came_about(workdir, t
     assert result["parameters"] == num_parameters() and result["hours"] > 0
     train, evaluate = result["command"].split(" && ")
     assert " train " in train and whole in evaluate
+    assert result["signature"].startswith("bleu+rougel+cider|tokeniser:ptb")
     assert {"bleu_4", "cider", "facts_right"} <= result["metrics"].keys()
     assert read_results(folder) == [result]
 
@@ -339,6 +339,27 @@ def test_step_names_a_checkpoint(workdir, tmp_path, capsys):
     np.testing.assert_array_equal(values, best[1])
 
 
+def test_last_n_is_the_mean_of_the_newest_checkpoints_and_is_recorded(workdir, tmp_path, capsys):
+    both = [checkpoints.load_variables(workdir, step) for step in (1, 2)]
+    mean, number = command_line._variables(workdir, "last-2")
+    assert number == 2 and mean.keys() == both[1].keys()
+    halves = jax.tree.map(
+        lambda a, b: ((np.float64(a) + np.float64(b)) / 2).astype(np.float32),
+        *(variables["params"] for variables in both),
+    )
+    jax.tree.map(np.testing.assert_array_equal, mean["params"], halves)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(mean["params"]))
+    newest, _ = command_line._variables(workdir, "last-1")
+    jax.tree.map(np.testing.assert_array_equal, newest["params"], both[1]["params"])
+    for step in ("last-3", "last-0", "last-"):
+        assert run("evaluate", "--workdir", workdir, "--step", step) == 2
+        assert f"given {step}" in (error := capsys.readouterr().err) and "last-1 to last-2" in error
+    whole = "--evaluations.0.max_batches=none"
+    assert run("evaluate", "--workdir", workdir, whole, "--step", "last-2", f"--record={tmp_path}") == 0  # fmt: skip
+    (result,) = read_results(tmp_path)
+    assert "--step last-2" in result["command"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Holder:
     """Stands for an experiment with two vocabularies, one of them in two places."""
@@ -418,3 +439,27 @@ def test_a_run_does_not_go_on_with_another_vocabulary(tmp_path):
         command_line.save_tokenizers(holder("a dog"), tmp_path)
     assert (tmp_path / "tokenizer.json").read_bytes() == saved
     assert not list(tmp_path.glob("*.new"))
+
+
+def folded(fold: int = 0):
+    """The captioner of one fold."""
+    return dataclasses.replace(show_and_tell.smoke(), seed=fold)
+
+
+def test_a_function_is_called_with_its_own_arguments(capsys, tmp_path):
+    def parsed(*argv):
+        return command_line._parse(argv, (show_and_tell.smoke, folded))
+
+    assert parsed("folded", "train", "--fold", "3").build().seed == 3
+    assert parsed("folded", "train").build().seed == 0
+    assert parsed("folded", "describe", "--fold=2", "--num_steps", "5").build().num_steps == 5
+    with pytest.raises(command_line.UserError, match="--fold: given x, expected int, as 0"):
+        parsed("folded", "train", "--fold", "x")
+    with pytest.raises(command_line.UserError, match="unknown"):
+        parsed("smoke", "train", "--fold", "3").build()
+    assert command_line.main(show_and_tell.smoke, folded, argv=["--help"]) == 0
+    assert "--fold 0" in capsys.readouterr().out
+    (tmp_path / "config.json").write_text("{}")
+    argv = ["folded", "evaluate", "--fold", "1", "--workdir", str(tmp_path)]
+    assert command_line.main(show_and_tell.smoke, folded, argv=argv) == 2
+    assert "--fold is an argument of folded, chosen when the run begins" in capsys.readouterr().err

@@ -30,7 +30,10 @@ RESULTS = "experiments/results"
 VERBS = ("train", "evaluate", "predict", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
     "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
-    "step": ("STEP", "evaluate, predict: a number, latest, or best (the default)"),
+    "step": (
+        "STEP",
+        "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
+    ),
     "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
     "json": (None, "predict: a JSON object a line, with all that is known of each"),
@@ -58,6 +61,9 @@ class Command:
     words: Sequence[str]  # what is left: the pictures, or the texts
     options: Mapping[str, str]
     changes: Mapping[str, str]  # path -> value
+    arguments: Mapping[
+        str, Any
+    ]  # of the function: `def rand(fold: int = 0)` is called with --fold 3
 
     @property
     def name(self) -> str:
@@ -69,7 +75,7 @@ class Command:
 
     def build(self) -> Any:
         """The experiment of the function, with the changes."""
-        return _changed(self.functions[self.chosen](), self.changes)
+        return _changed(self.functions[self.chosen](**self.arguments), self.changes)
 
     def about(self) -> dict[str, str]:
         return {
@@ -140,7 +146,9 @@ def _evaluate(command: Command) -> None:
         )
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
-        print(json.dumps({"evaluation": evaluation.name, "step": step, **numbers}), flush=True)
+        signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
+        about = {"evaluation": evaluation.name, "step": step}
+        print(json.dumps({**about, **numbers, **signed}), flush=True)
         measured.append((evaluation, found.numbers))
     if "record" in command.options:
         run = _about_run(command, experiment, variables, workdir)
@@ -180,14 +188,19 @@ def _predict_texts(command: Command) -> None:
             "predict needs texts: predict 'a text' 'another' --workdir DIR, or --file FILE"
         )
     experiment, workdir = _trained(command)
-    pipeline = _over_texts(_predicting(experiment).data, texts)
+    evaluation = _predicting(experiment)
+    pipeline = _over_texts(evaluation.data, texts)
+    task = evaluation.task or experiment.task
     for example in _predicted(command, experiment, pipeline, workdir):
         text = texts[example["id"]]
+        if hasattr(task, "with_text"):  # a label a word: it is shown with the words
+            example = task.with_text(example, text)
         if "json" in command.options:
-            known = {name: value for name, value in example.items() if name != "id"}
+            hidden = ("id", "shown")
+            known = {name: value for name, value in example.items() if name not in hidden}
             print(json.dumps({"text": text, **known}, default=_jsonable, ensure_ascii=False))
         else:
-            print(f"{text}\t{example['prediction']}")
+            print(example.get("shown", f"{text}\t{example['prediction']}"))
 
 
 def _predicted(
@@ -400,6 +413,11 @@ def _trained(command: Command) -> tuple[Any, Path]:
     if not path.is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     _check_about(command, workdir)
+    if command.arguments:
+        raise UserError(
+            f"--{next(iter(command.arguments))} is an argument of {command.chosen}, chosen when the run begins; "
+            f"{workdir} has its own"
+        )
     packages = (
         *config.KNOWN_PACKAGES,
         command.module.split(".")[0],
@@ -423,9 +441,15 @@ def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
         wanted = found[::-1]
     elif step.isdigit() and int(step) in found:
         wanted = [int(step)]
+    elif step.startswith("last-") and step[5:].isdigit() and 0 < int(step[5:]) <= len(found):
+        newest = found[-int(step[5:]) :]
+        return checkpoints.average_variables(workdir, newest), newest[-1]
     else:
         steps = ", ".join(map(str, found))
-        raise UserError(f"--step: given {step}, expected best, latest, or one of {steps}")
+        raise UserError(
+            f"--step: given {step}, expected best, latest, one of {steps}, or last-1 to last-{len(found)}, the mean of "
+            "so many of them (--keep_checkpoints says in training how many are kept)"
+        )
     for number in wanted:
         try:
             return checkpoints.load_variables(workdir, number), number
@@ -455,16 +479,23 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     about = command.about() | {"command": run["command"]}
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
-    if command.changes:  # what was measured is not what was trained: say how
+    if command.changes or "step" in command.options:  # what was measured is not what was trained
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
+        **_signature(experiment.task),
         "seed": experiment.seed,
         "commit": run["commit"],
         "device": run["device"],
         "hours": record.hours_of_training(workdir / "metrics.jsonl"),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
     }
+
+
+def _signature(task: Any) -> dict[str, str]:
+    """How the metrics of a task are computed, where they say so."""
+    metrics = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
+    return {"signature": " ".join(metric.signature() for metric in metrics)} if metrics else {}
 
 
 # ---- predict
@@ -652,6 +683,7 @@ def _parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Com
     verb = words.pop(0) if words and words[0] in VERBS else None
     if verb is None and "help" not in options:
         raise UserError(_no_verb(words, functions))
+    arguments = _arguments(functions[function or next(iter(functions))], changes)
     return Command(
         module=home.__spec__.name if getattr(home, "__spec__", None) else Path(home.__file__).stem,
         doc=inspect.cleandoc(home.__doc__ or ""),
@@ -661,8 +693,24 @@ def _parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Com
         function=function,
         words=words,
         options=options,
-        changes=changes,
+        changes={path: value for path, value in changes.items() if path not in arguments},
+        arguments=arguments,
     )
+
+
+def _arguments(function: Callable[..., Any], changes: Mapping[str, str]) -> dict[str, Any]:
+    """What is typed for the function's own arguments, each of the kind of its default."""
+    arguments = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in changes:
+            kind = type(parameter.default)
+            try:
+                arguments[name] = kind(changes[name])
+            except ValueError:
+                raise UserError(
+                    f"--{name}: given {changes[name]}, expected {kind.__name__}, as {parameter.default}"
+                ) from None
+    return arguments
 
 
 def _no_verb(words: Sequence[str], functions: Mapping[str, Any]) -> str:
@@ -727,6 +775,8 @@ def _help(command: Command) -> str:
     for name, function in command.functions.items():
         summary = (inspect.getdoc(function) or "").split("\n")[0]
         lines.append(f"  {name:{width}s} {summary}")
+        for argument in inspect.signature(function).parameters.values():
+            lines.append(f"  {'':{width}s} --{argument.name} {argument.default}")
     lines += ["", f"every path of {command.chosen} with its value; change it with --path value:"]
     lines += [f"  --{line}" for line in config.describe(command.build()).splitlines()]
     return "\n".join(lines)

@@ -123,7 +123,7 @@ def test_a_memory_of_padding_alone_gives_finite_logits(subject):
 
 
 def test_decoders_with_attention_sow_it():
-    sowing = {"soft_attention", "plain_attention", "hard_attention"} | {
+    sowing = {"soft_attention", "plain_attention", "hard_attention", "covering_attention"} | {
         "transformer",
         "transformer_prefix",
     }

@@ -200,3 +200,16 @@ def test_the_curves_of_a_workdir(tmp_path, capsys):
 def test_cells_cannot_break_the_table(folder):
     put(folder, function="a|b")
     assert "`where.a\\|b`" in results_table(folder)
+
+
+def test_the_folds_of_a_cross_validation_are_one_row_with_their_mean(folder):
+    for fold, accuracy in enumerate((70.0, 80.0, 84.0)):
+        put(folder, function="cnn", dataset=f"mr_fold{fold}", metrics={"accuracy": accuracy})
+    put(folder, function="cnn", dataset="mr_fold0", seed=1, metrics={"accuracy": 72.0})
+    (more, fewer) = [row for row in rows(results_table(folder)) if "cnn" in row[1]]
+    assert (more[2], more[5], more[6], more[8]) == ("mr (1 folds) test", "72.0", "1", "0.50")
+    assert (fewer[2], fewer[5], fewer[6], fewer[8]) == ("mr (3 folds) test", "78.0", "1", "1.50")
+    for fold in (1, 2):
+        put(folder, function="cnn", dataset=f"mr_fold{fold}", seed=1, metrics={"accuracy": 84.0})
+    (both,) = [row for row in rows(results_table(folder)) if "cnn" in row[1]]
+    assert both[5:7] == ["79.0 ± 1.4", "2"]  # means 78 and 80

@@ -237,3 +237,27 @@ def test_optimizers_are_plain_data():
         assert again == optimizer and hash(again) == hash(optimizer)
     changed = config.override(o.Adam(learning_rate=0.1), {"learning_rate": "0.3", "clip_norm": "5"})
     assert changed == o.Adam(learning_rate=0.3, clip_norm=5.0)
+
+
+def test_columns_longer_than_max_norm_are_shortened_after_the_update_and_no_others():
+    optimizer = o.Sgd(learning_rate=1.0, max_norm=2.0, max_norm_of=(r"decoder/Dense_0/kernel$",))
+    grads = jax.tree.map(jnp.zeros_like, PARAMS)
+    seen, _ = run(optimizer, grads=[grads])
+    kernel = seen[0]["decoder"]["Dense_0"]["kernel"]  # (3, -1), of length sqrt(10)
+    np.testing.assert_allclose(kernel, 2 / np.sqrt(10) * np.array([[3.0], [-1.0]]), rtol=1e-6)
+    close(seen[0]["image_encoder"], PARAMS["image_encoder"])
+    columns = {"kernel": jnp.array([[3.0, 0.1], [4.0, 0.2]])}
+    optimizer = dataclasses.replace(optimizer, max_norm_of=("kernel",))
+    seen, _ = run(optimizer, columns, [{"kernel": jnp.array([[0.0, 0.1], [0.0, 0.1]])}])
+    np.testing.assert_allclose(seen[0]["kernel"], [[1.2, 0.0], [1.6, 0.1]], rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="Optimizer.max_norm_of: the rule 'no_such'"):
+        run(dataclasses.replace(optimizer, max_norm_of=("no_such",)))
+
+
+def test_adagrad_divides_by_the_root_of_all_squares():
+    seen, _ = run(o.AdaGrad(learning_rate=0.1, initial=0.0))
+    squares, params = jax.tree.map(jnp.zeros_like, PARAMS), PARAMS
+    for grad, ours in zip(GRADS, seen):
+        squares = jax.tree.map(lambda s, g: s + g * g, squares, grad)
+        params = jax.tree.map(lambda p, g, s: p - 0.1 * g / jnp.sqrt(s), params, grad, squares)
+        close(ours, params)

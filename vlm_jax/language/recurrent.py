@@ -24,7 +24,10 @@ from vlm_jax.types import BOS, CARRY, PAD, Cache, Features
 
 
 class RecurrentEncoder(nn.Module, kw_only=True):
-    """Reads text: Int[b l] -> Features [b l width], or [b l 2*width] where it reads in both directions."""
+    """Reads text: Int[b l] -> Features [b l width], or [b l 2*width] where it reads in both directions.
+
+    An `embedding` that is given takes the place of its own.
+    """
 
     cell: Cell = LSTM()
     vocab_size: int
@@ -37,14 +40,18 @@ class RecurrentEncoder(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "b l"], *, train: bool) -> Features:
+    def __call__(
+        self, tokens: Int[Array, "b l"], *, embedding: Embedding | None = None, train: bool
+    ) -> Features:
         mask = tokens != PAD
-        x = Embedding(
-            vocab_size=self.vocab_size,
-            width=self.embedding_width,
-            dtype=self.dtype,
-            name="embedding",
-        )(tokens)
+        if embedding is None:
+            embedding = Embedding(
+                vocab_size=self.vocab_size,
+                width=self.embedding_width,
+                dtype=self.dtype,
+                name="embedding",
+            )
+        x = embedding(tokens)
         x = nn.Dropout(self.embedding_dropout_rate)(x, deterministic=not train)
         fields = dict(
             cell=self.cell,

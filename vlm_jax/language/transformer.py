@@ -29,7 +29,8 @@ from vlm_jax.types import PAD, Cache, Features
 class TransformerEncoder(nn.Module, kw_only=True):
     """Reads text in both directions: Int[b l] -> Features [b l width]. Padding may stand on either side.
 
-    The last values are normed where `pre_norm`, and zero at padding.
+    The last values are normed where `pre_norm`, and zero at padding. An `embedding` that is given takes the place of
+    its own.
     """
 
     vocab_size: int
@@ -47,9 +48,12 @@ class TransformerEncoder(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Int[Array, "b l"], *, train: bool) -> Features:
+    def __call__(
+        self, tokens: Int[Array, "b l"], *, embedding: nn.Module | None = None, train: bool
+    ) -> Features:
         mask = tokens != PAD
-        embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding), name="embedding")
+        if embedding is None:
+            embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding), name="embedding")
         x = embedding(tokens, positions(mask), train=train)
         for i in range(self.num_layers):
             block = Block(**_shared(self, Block), name=f"block_{i}")

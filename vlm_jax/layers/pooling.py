@@ -15,3 +15,13 @@ def pool(features: Features) -> Float[Array, "b d"]:
     kept = jnp.where(features.mask[..., None], features.values, 0)
     count = jnp.maximum(features.mask.sum(axis=1, keepdims=True), 1)
     return kept.sum(axis=1) / count.astype(kept.dtype)
+
+
+def max_pool(features: Features) -> Float[Array, "b d"]:
+    """The largest value of each feature over the real positions; zeros where a row has none.
+
+    `[[1, 5], [3, -2], [9, 9]], mask [1, 1, 0] -> [3, 5]`
+    """
+    mask = features.mask[..., None]
+    largest = jnp.where(mask, features.values, -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1), largest, 0)

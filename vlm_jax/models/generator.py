@@ -15,12 +15,16 @@ class Generator(nn.Module, kw_only=True):
 
     Without a fusion the memory is what the only encoder gives; without encoders there is none, and the
     model is a language model. `batch["target"]` holds what the decoder reads, already shifted by the task.
+
+    With `joint_embedding` the text encoder reads with the decoder's table of word vectors, for two texts of one
+    vocabulary; where the decoder is `tied` as well, one table does all three (Press and Wolf 2017, section 4).
     """
 
     decoder: nn.Module
     fusion: nn.Module | None = None
     image_encoder: nn.Module | None = None
     text_encoder: nn.Module | None = None
+    joint_embedding: bool = False
 
     def encode(self, batch: Batch, *, train: bool) -> Features | None:
         """What the decoder looks at: the memory."""
@@ -28,7 +32,8 @@ class Generator(nn.Module, kw_only=True):
         if self.image_encoder is not None:
             image = self.image_encoder(batch["image"], train=train)
         if self.text_encoder is not None:
-            text = self.text_encoder(batch["text"], train=train)
+            shared = {"embedding": self.decoder.embedding} if self.joint_embedding else {}
+            text = self.text_encoder(batch["text"], train=train, **shared)
         if self.fusion is not None:
             return self.fusion(image, text, train=train)
         if image is not None and text is not None:

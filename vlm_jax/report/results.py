@@ -33,6 +33,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "accuracy": "accuracy",
+    "macro_f1": "macro F1",
     "uas": "UAS",
     "las": "LAS",
     "image_to_text_r1": "image to text R@1",
@@ -57,7 +58,7 @@ _TYPES = {
     "parameters": int,
     "metrics": dict,
 }
-_OPTIONAL = {"recorded": str}
+_OPTIONAL = {"recorded": str, "signature": str}
 
 
 class MalformedResult(ValueError):
@@ -77,12 +78,12 @@ def results_table(folder: str | os.PathLike, experiments: str | os.PathLike | No
     """The markdown table of the results in `folder`; the experiment files lie above it, if not said otherwise.
 
     Ours is the mean +- the standard deviation (n - 1) over seeds. What a paper reports and nobody has measured
-    here is "not run".
+    here is "not run". Of the folds of a cross-validation (data sets `mr_fold0`, `mr_fold1` ...) a seed has the mean.
     """
     folder = Path(folder)
     papers = read_papers(experiments if experiments is not None else folder.parent)
     runs = collections.defaultdict(list)
-    for result in read_results(folder):
+    for result in _folds_together(read_results(folder)):
         key = tuple(result[name] for name in ("experiment", "function", "dataset", "split"))
         runs[key].append(result)
     lines = [
@@ -132,6 +133,28 @@ def with_table(text: str, table: str, name: str = "README.md") -> str:
 
 
 # ---- rows
+
+
+def _folds_together(results: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The results, those of the folds of one seed as one: `mr (10 folds)`, with the means and the sum of the hours."""
+    folds = collections.defaultdict(list)
+    for result in results:
+        dataset, fold, number = result["dataset"].rpartition("_fold")
+        if not (fold and number.isdigit()):
+            yield result
+            continue
+        key = (dataset, *(result[name] for name in ("experiment", "function", "split", "seed")))
+        folds[key].append(result)
+    for (dataset, *_), parts in folds.items():
+        shared = set.intersection(*(set(part["metrics"]) for part in parts))
+        metrics = {n: statistics.fmean(p["metrics"][n] for p in parts) for n in sorted(shared)}
+        hours = [part["hours"] for part in parts if part["hours"] is not None]
+        yield {
+            **parts[0],
+            "dataset": f"{dataset} ({len(parts)} folds)",
+            "metrics": metrics,
+            "hours": sum(hours) if hours else None,
+        }
 
 
 def _rows(

@@ -178,7 +178,8 @@ class WordTokenizer(_Base):
     and then by alphabet, so that ties fall the same way everywhere. Other words are UNK. With fewer words the
     last rows stay unused.
 
-    corpus: any hashable object with `references`, a mapping id -> {texts: (text, ...)}.
+    corpus: any hashable object with `references`, a mapping id -> {texts: (text, ...)}. Several kinds of `texts`, such as
+    ("en", "de"), share the rows.
     file: what `save` wrote; the corpus is then not looked at.
     """
 
@@ -187,7 +188,7 @@ class WordTokenizer(_Base):
     min_count: int = 1
     lowercase: bool = True
     spaces: bool = False
-    texts: str = "captions"
+    texts: str | tuple[str, ...] = "captions"
     file: str | None = None
 
     def __post_init__(self):
@@ -196,6 +197,12 @@ class WordTokenizer(_Base):
     def words(self, text: str) -> list[str]:
         """`text` cut into words, known or not."""
         return self._built().words(_well_formed(text))
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word of each row in use, the four special ones first."""
+        rows = self._built().rust.get_vocab()
+        return tuple(sorted(rows, key=rows.__getitem__))
 
     def _build(self) -> "_Rows":
         if self.file is not None:
@@ -230,11 +237,12 @@ class BpeTokenizer(_Base):
 
     `decode(encode(x)) == normalise(x)` for any str, where `normalise` is NFC with lone surrogates as U+FFFD. Pairs
     seen at least twice are merged until `vocab_size` rows are full; 260 rows (4 specials, 256 bytes) are the least.
+    With `texts` ("en", "de") the pieces are those of both languages together (Sennrich et al. 2016, section 3.2).
     """
 
     corpus: Any = None
     vocab_size: int
-    texts: str = "captions"
+    texts: str | tuple[str, ...] = "captions"
     file: str | None = None
 
     def __post_init__(self):
@@ -395,8 +403,9 @@ def _check(tokenizer) -> None:
 def _texts(tokenizer) -> Iterator[str]:
     """Every text of the corpus, in the order of its ids."""
     references, count = tokenizer.corpus.references, 0
+    kinds = (tokenizer.texts,) if isinstance(tokenizer.texts, str) else tokenizer.texts
     for key in sorted(references):
-        for text in references[key].get(tokenizer.texts, ()):
+        for text in (text for kind in kinds for text in references[key].get(kind, ())):
             count += 1
             yield text
     if count == 0:

@@ -154,6 +154,8 @@ class Optimizer:
         None  # keep average = decay average + (1 - decay) params, from the initial params
     )
     accumulate: int = 1  # micro-batches a step; the update is the one of the whole batch
+    max_norm: float | None = None  # of the weights that enter one output unit, after every update
+    max_norm_of: tuple[str, ...] = ()  # rules for the kernels that this holds for
 
     decoupled: ClassVar[bool] = (
         False  # whether decay is added after the rule (AdamW) or before it (L2)
@@ -195,6 +197,7 @@ class Optimizer:
             self.rule(),
             decay if self.weight_decay and self.decoupled else None,
             optax.scale_by_learning_rate(self.schedule),
+            _keep_max_norm(self.max_norm, self.max_norm_of) if self.max_norm is not None else None,
         ]
         chain = optax.chain(*(part for part in parts if part is not None))
         if self.frozen:
@@ -235,6 +238,16 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
     decoupled: ClassVar[bool] = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaGrad(Optimizer):
+    """Duchi et al. 2011: g / sqrt(`initial` + sum of g^2), from the first gradient on."""
+
+    initial: float = 1e-8
+
+    def rule(self):
+        return optax.scale_by_rss(self.initial, eps=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -302,6 +315,28 @@ def matches(rules: tuple[str, ...], tree: Any, *, what: str | None) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(pattern.search(path_name(path)) for pattern in patterns), tree
     )
+
+
+def _keep_max_norm(limit: float, rules: tuple[str, ...]) -> optax.GradientTransformation:
+    """Shortens, after the update, the columns of a kernel [... d_out] that are longer than `limit` (Hinton et al. 2012,
+    arXiv 1207.0580)."""
+
+    def init(params):
+        matches(rules, params, what="Optimizer.max_norm_of")
+        return optax.EmptyState()
+
+    def update(updates, state, params):
+        def shortened(update, param, held):
+            if not held:
+                return update
+            new = param + update
+            norm = jnp.sqrt((new**2).sum(axis=tuple(range(new.ndim - 1)), keepdims=True))
+            return new * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12)) - param
+
+        held = matches(rules, params, what=None)
+        return jax.tree.map(shortened, updates, params, held), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformation:

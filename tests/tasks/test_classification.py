@@ -1,0 +1,65 @@
+"""The loss of a classification, its divisor, and the names of its classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.invariants import classification_checks
+from vlm_jax.metrics.accuracy import Accuracy
+from vlm_jax.metrics.base import total
+from vlm_jax.tasks.classification import Chosen, Classification
+
+
+@pytest.mark.parametrize(
+    "check", classification_checks.CHECKS, ids=lambda check: check.__name__[6:]
+)
+def test_classification(check):
+    check()
+
+
+def test_macro_f1_by_hand():
+    metric = Accuracy()
+    pairs = [("a", "a"), ("a", "a"), ("a", "b"), ("b", "b"), ("c", "a")]  # gold, predicted
+    found = metric.result(total(metric.stats(guess, (gold,)) for gold, guess in pairs))
+    # F1 of a: 2*2/(3+3), of b: 2*1/(1+2), of c: 0
+    assert found == pytest.approx({"accuracy": 60.0, "macro_f1": 100 * (2 / 3 + 2 / 3 + 0) / 3})
+
+
+def test_labels_and_classes_that_do_not_fit_are_refused():
+    class Model:
+        num_classes = 3
+
+    task = Classification(classes=("a", "b", "c"))
+    batch = {"label": np.array([0, 2]), "id": np.array([7, 8]), "valid": np.ones(2, bool)}
+    task.check(Model, batch)
+    with pytest.raises(ValueError, match="example id 8: label is 3, expected 0 <= label < 3"):
+        task.check(Model, {**batch, "label": np.array([0, 3])})
+    with pytest.raises(ValueError, match="names 2 classes, the model has num_classes 3"):
+        Classification(classes=("a", "b")).check(Model, batch)
+
+
+def test_smoothing_is_in_the_objective_and_not_in_the_report():
+    class Model:
+        @staticmethod
+        def apply(variables, batch, **_):
+            return variables["params"], {"losses": {"sown": (jnp.array([1.0, 5.0]),)}}
+
+    logits = np.array([[2.0, 0.0], [0.0, 1.0]], np.float32)
+    batch = {"label": np.array([0, 0]), "valid": np.array([True, False])}
+    task = Classification(classes=("a", "b"), label_smoothing=0.2)
+    objective, aux = task.loss(Model, {"params": logits}, batch, rngs={}, train=True)
+    p = jax.nn.log_softmax(logits[0])
+    np.testing.assert_allclose(aux.metrics["loss"].value(), -p[0], rtol=1e-6)
+    # One valid row: what it sowed, 1, is added; that of the other row is not.
+    np.testing.assert_allclose(objective, 1.0 - 0.9 * p[0] - 0.1 * p[1], rtol=1e-6)
+
+
+def test_without_metrics_nothing_is_compared():
+    task = Classification(classes=("a", "b"), metrics=())
+    batch = {"id": np.array([0]), "valid": np.array([True])}
+    chosen = Chosen(probabilities=np.array([[0.25, 0.75]], np.float32))
+    assert task.score(chosen, batch, {}) == {}
+    assert task.examples(chosen, batch) == [
+        {"id": 0, "prediction": "b", "probabilities": {"a": 0.25, "b": 0.75}}
+    ]

@@ -1,0 +1,83 @@
+"""Writing tokens, with a look at where each of them came from."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.tasks.generation import Generation
+from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
+
+
+@flax.struct.dataclass
+class Written:
+    """What was written, best first, and where the best looked."""
+
+    tokens: Array  # Int[b r l], without BOS, with EOS where it was reached, PAD after it
+    scores: Array  # Float[b r], what the search ranks by
+    log_probs: Array  # Float[b r], of the whole text, in nats
+    attention: Array | None  # Float[b l n] of the best; None where the model has no attention
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationWithAttention(Generation):
+    """`Generation` for models that look at a memory. `predict` also gives the attention over it, read from what the
+    decoder sows as "attention" in a second, teacher-forced pass over the best text."""
+
+    def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Written:
+        decoded = super().predict(model, variables, batch, key)
+        best = decoded.tokens[:, 0]
+        _, sown = look_again(model, variables, batch, best)
+        return Written(
+            tokens=decoded.tokens,
+            scores=decoded.scores,
+            log_probs=decoded.log_probs,
+            attention=_last_attention(sown, best.shape),
+        )
+
+    def examples(self, predictions: Written, batch: Batch) -> list[dict[str, Any]]:
+        """Adds `words`, and where there is attention the weights `attention` [len(words) n]."""
+        found = super().examples(predictions, batch)
+        rows = np.flatnonzero(np.asarray(batch["valid"]))
+        for row, example in zip(rows, found):
+            tokens = np.asarray(predictions.tokens)[row, 0]
+            example["words"], kept = words_of(self.tokenizer, tokens)
+            if predictions.attention is not None:
+                example["attention"] = np.asarray(predictions.attention)[row, kept]
+        return found
+
+
+def look_again(
+    model: Any, variables: Variables, batch: Batch, tokens: Array
+) -> tuple[Array, Variables]:
+    """Logits [b l v] and what is sown in "intermediates" when the model is told the `tokens` [b l] that it wrote."""
+    first = jnp.full_like(tokens[:, :1], BOS)
+    inputs = jnp.concatenate([first, tokens[:, :-1]], axis=1)
+    logits, sown = model.apply(
+        variables, {**batch, "target": inputs}, train=False, mutable=["intermediates"]
+    )
+    return logits, sown.get("intermediates", {})
+
+
+def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:
+    """Each token of a text by itself, and where it stands; without the special ones around it."""
+    kept = [place for place, token in enumerate(tokens.tolist()) if token not in (PAD, BOS, EOS)]
+    return [tokenizer.decode([int(tokens[place])]) for place in kept], kept
+
+
+def leaves_named(tree: Any, name: str) -> list[Array]:
+    pairs = jax.tree_util.tree_leaves_with_path(tree)
+    return [leaf for path, leaf in pairs if name in [getattr(k, "key", None) for k in path]]
+
+
+def _last_attention(intermediates: Any, shape: tuple[int, int]) -> Array | None:
+    """The last sown weights of the decoder over its memory, heads averaged: [b l n]."""
+    found = None
+    for leaf in leaves_named(intermediates.get("decoder", {}), "attention"):
+        weights = leaf.mean(1) if leaf.ndim == 4 else leaf
+        if weights.shape[:2] == shape:
+            found = weights
+    return found
