@@ -782,7 +782,6 @@ def _(real):
 # ---- tagging and parsing
 
 TREE = (spanning_tree, "spanning_tree")
-EDMONDS = (spanning_tree, "_edmonds")
 
 
 @bug("each word takes its best head: cycles", "trees", (spanning_tree, "_is_tree"))
@@ -806,20 +805,9 @@ def _(real):
     return lambda heads: spanning_tree._cycle(np.concatenate([[0], heads])) is None
 
 
-@bug("entering a cycle replaces nothing", "trees", (np, "ix_"))
+@bug("entering a cycle costs nothing", "trees", (spanning_tree, "_ways_in"))
 def _(real):
-    # As if the arc of the cycle that is given up had no score: the way in alone decides.
-    def grid(rows, columns):
-        scores = sys._getframe(1).f_locals.get("scores")
-        if (
-            scores is not None
-            and "inside" in sys._getframe(1).f_locals
-            and len(columns) < len(rows)
-        ):
-            scores[rows] = np.abs(scores[rows])
-        return real(rows, columns)
-
-    return grid
+    return lambda scores, cycle, rest, heads: scores[np.ix_(cycle, rest)]
 
 
 @bug("the root is the best first word's", "trees", TREE)
