@@ -31,7 +31,7 @@ from vlm_jax.train.optimizers import AdaGrad
 
 CITATION = "Pennington et al. 2014"
 PAPER = {"glove.wikipedia": {"analogies": 60.3}}
-STEPS = 1  # an epoch
+STEPS = 102  # an epoch of 6.7 million cells
 
 
 def glove() -> Experiment:

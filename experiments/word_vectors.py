@@ -24,7 +24,6 @@ from vlm_jax.train import checkpoints
 from vlm_jax.train.evaluation import Evaluation
 
 VOCAB_SIZE = 18_432  # 18,328 words are seen five times
-NUM_WORDS = 2_865_863  # words of the text that are among them
 
 
 def corpus_and_words() -> tuple[Source, WordTokenizer]:

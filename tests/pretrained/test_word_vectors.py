@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from experiments import text_cnn
 from vlm_jax import config
 from vlm_jax.data.source import Rows
 from vlm_jax.pretrained.word_vectors import WordVectors
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.text.word_vectors import write_glove
+from vlm_jax.train.loop import train
 
 CORPUS = Rows(names=("sentence",), rows=(("a dog a cat a bird a dog a cat a dog",),))
 TOKENIZER = WordTokenizer(corpus=CORPUS, vocab_size=10, texts="sentence")  # a dog cat bird
@@ -62,3 +64,22 @@ def test_what_does_not_fit_is_refused(given, tmp_path, monkeypatch):
     assert dataclasses.replace(weights, file="v.txt")._path() == tmp_path / "v.txt"
     with pytest.raises(FileNotFoundError, match="absent.txt is not there"):
         dataclasses.replace(weights, file="absent.txt")(params)
+
+
+def test_static_vectors_stay_what_the_file_says_and_others_are_trained(
+    tmp_path, compiled_as_it_stands
+):
+    experiment = text_cnn.smoke()
+    tokenizer = experiment.train_data.transforms[0].tokenizer
+    vectors = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+    write_glove(tmp_path / "v.txt", ("film", "fine"), vectors)
+    begin = WordVectors(file=str(tmp_path / "v.txt"), tokenizer=tokenizer)
+    frozen = text_cnn.static().optimizer.frozen
+    rows = np.array([tokenizer.encode(word)[0] for word in ("film", "fine")])
+    for rules in (frozen, ()):
+        optimizer = dataclasses.replace(experiment.optimizer, frozen=rules)
+        made = dataclasses.replace(experiment, init_params=begin, optimizer=optimizer)
+        state = train(dataclasses.replace(made, evaluations=()))
+        table = np.array(state.params["text_encoder"]["embedding"]["table"])[rows]
+        assert (table == vectors).all() == bool(rules)
+        np.testing.assert_allclose(table, vectors, atol=0.02)

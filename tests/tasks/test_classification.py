@@ -1,11 +1,15 @@
 """The loss of a classification, its divisor, and the names of its classes."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import text_cnn
 from tests.invariants import classification_checks
+from vlm_jax.main import main
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.base import total
 from vlm_jax.tasks.classification import Chosen, Classification
@@ -63,3 +67,19 @@ def test_without_metrics_nothing_is_compared():
     assert task.examples(chosen, batch) == [
         {"id": 0, "prediction": "b", "probabilities": {"a": 0.25, "b": 0.75}}
     ]
+
+
+def test_predict_prints_the_class_and_as_json_its_probabilities(
+    tmp_path, capsys, compiled_as_it_stands
+):
+    def run(*argv):
+        assert main(text_cnn.rand, text_cnn.smoke, argv=[*argv, "--workdir", str(tmp_path)]) == 0
+        return capsys.readouterr().out
+
+    run("smoke", "train")
+    (line,) = run("predict", "a fine film").splitlines()
+    text, name = line.split("\t")
+    assert text == "a fine film" and name in text_cnn.CLASSES
+    found = json.loads(run("predict", "a fine film", "--json"))
+    assert found["prediction"] == name and found["probabilities"].keys() == set(text_cnn.CLASSES)
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)

@@ -7,20 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import glove, word2vec
+from experiments import glove, word2vec, word_vectors
 from tests.decoding.toys import compiled
 from tests.invariants import word_checks
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import Rows
 from vlm_jax.data.word_queries import ReadQuery, WordRow, WordRows
 from vlm_jax.language.word2vec import Cbow, SkipGram
+from vlm_jax.main import main
 from vlm_jax.metrics.analogies import Analogies
 from vlm_jax.metrics.spearman import Spearman
 from vlm_jax.tasks.word_queries import Neighbours, Similarity
 from vlm_jax.tasks.word_vectors import NegativeSampling
 from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.text.word_vectors import read_vectors
 from vlm_jax.train.evaluation import Evaluation, evaluate
 from vlm_jax.train.loop import train
+from vlm_jax.train.optimizers import Adam
 from vlm_jax.train.state import named_leaves
 
 CORPUS = Rows(names=("sentence",), rows=(("king queen man woman dog puppy cat",),))
@@ -84,6 +87,13 @@ def test_nearest_words_by_hand_and_hostile_queries():
     task = Neighbours(tokenizer=TOKENIZER, count=3)
     found = ask(task, rows, ReadQuery(tokenizer=TOKENIZER), names=("query",)).examples
     assert found[0]["prediction"].split()[:2] == ["puppy", "cat"]
+    every = ask(
+        dataclasses.replace(task, count=16),
+        rows[:1],
+        ReadQuery(tokenizer=TOKENIZER),
+        names=("query",),
+    )
+    assert set(every.examples[0]["neighbours"]) == VECTORS.keys() - {"dog"}
     assert found[0]["neighbours"]["puppy"] == pytest.approx(2 / np.sqrt(4.01), abs=1e-5)
     assert found[1]["prediction"].split()[0] == "queen"
     assert [example["prediction"] for example in found[2:]] == [""] * 5
@@ -145,7 +155,7 @@ def test_words_used_alike_become_neighbours(compiled_as_it_stands):
         experiment.train_data, source=corpus, tokenizer=tokenizer, subsample=1e9, batch_size=12
     )
     cells = dataclasses.replace(glove.smoke().train_data, source=corpus, tokenizer=tokenizer)
-    optimizer = dataclasses.replace(experiment.optimizer, learning_rate=0.05)
+    optimizer = Adam(learning_rate=0.05)
     for made in (
         dataclasses.replace(experiment, train_data=data, optimizer=optimizer),
         dataclasses.replace(
@@ -169,3 +179,24 @@ def test_a_loss_of_nothing_is_zero():
     loss, aux = NegativeSampling().loss(model, word_checks._variables(), batch, rngs={}, train=True)
     assert float(loss) == 0 and float(aux.metrics["loss"].count) == 0
     assert jnp.isfinite(loss)
+
+
+def test_predict_prints_the_nearest_words_and_a_run_is_exported(
+    tmp_path, capsys, compiled_as_it_stands
+):
+    def run(*argv):
+        workdir = str(tmp_path / "run")
+        assert main(word2vec.skip_gram, word2vec.smoke, argv=[*argv, "--workdir", workdir]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    run("smoke", "train")
+    known = word2vec.smoke().train_data.tokenizer.vocabulary[4:]
+    (word, sums, nothing) = (
+        line.split("\t") for line in run("predict", "king", "queen - king", "?")
+    )
+    assert len(word[1].split()) <= 10 and set(word[1].split()) <= set(known) - {"king"}
+    assert not {"queen", "king"} & set(sums[1].split()) and nothing == ["?", ""]
+    for name in ("v.bin", "v.txt", "v.glove.txt"):
+        word_vectors.export(tmp_path / "run", str(tmp_path / name))
+        found = read_vectors(tmp_path / name)
+        assert found.words == known and found.vectors.shape == (len(known), 6)

@@ -261,3 +261,10 @@ def test_adagrad_divides_by_the_root_of_all_squares():
         squares = jax.tree.map(lambda s, g: s + g * g, squares, grad)
         params = jax.tree.map(lambda p, g, s: p - 0.1 * g / jnp.sqrt(s), params, grad, squares)
         close(ours, params)
+
+
+def test_rows_longer_than_row_norm_are_shortened_by_themselves():
+    params = {"table": jnp.zeros((3, 2))}
+    grads = [{"table": jnp.array([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])}]
+    seen, _ = run(o.RowClippedSgd(learning_rate=2.0, row_norm=1.0), params, grads)
+    np.testing.assert_allclose(seen[0]["table"], [[-1.2, -1.6], [-0.6, -0.8], [0, 0]], rtol=1e-6)

@@ -76,7 +76,8 @@ class Neighbours(_Queries):
         found = []
         for row in np.flatnonzero(np.asarray(batch["valid"])):
             near = zip(np.asarray(predictions.rows[row]), np.asarray(predictions.cosines[row]))
-            named = {self.tokenizer.decode([word]): float(cosine) for word, cosine in near}
+            near = [(word, float(cosine)) for word, cosine in near if np.isfinite(cosine)]
+            named = {self.tokenizer.decode([word]): cosine for word, cosine in near}
             named = named if predictions.known[row] else {}
             id, text = int(batch["id"][row]), " ".join(named)
             found.append({"id": id, "prediction": text, "neighbours": named})

@@ -221,6 +221,24 @@ class Sgd(Optimizer):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RowClippedSgd(Optimizer):
+    """Stochastic gradient descent in which the gradient of each row of a table is at most `row_norm` long.
+
+    For word vectors in large batches: a rare word moves as far as in updates of one pair each, and a frequent one, whose
+    gradients were all taken at the same place, not as far as their sum.
+    """
+
+    row_norm: float
+
+    def rule(self):
+        def shortened(gradient):
+            norm = jnp.sqrt((gradient**2).sum(-1, keepdims=True))
+            return gradient * jnp.minimum(1.0, self.row_norm / jnp.maximum(norm, 1e-20))
+
+        return optax.stateless(lambda updates, params: jax.tree.map(shortened, updates))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
     """Kingma and Ba 2015, algorithm 1. `weight_decay` is L2 added to the gradient; see AdamW."""
 
