@@ -1,6 +1,6 @@
-"""A tiny captioner of every kind, for tests that must hold of all of them.
+"""A tiny captioner of every kind, for tests that must hold of all of them, and models that read a text.
 
-All read image features `batch["image"]` [b NUM_PLACES FEATURES] and write over VOCAB_SIZE tokens.
+The captioners read image features `batch["image"]` [b NUM_PLACES FEATURES] and write over VOCAB_SIZE tokens.
 """
 
 import jax
@@ -11,7 +11,15 @@ from vlm_jax.fusion.concat import Concat
 from vlm_jax.fusion.elementwise import Product, Sum
 from vlm_jax.fusion.gated import Gated
 from vlm_jax.language.attention_decoder import AttentionDecoder, HardAttention, SoftAttention
-from vlm_jax.language.recurrent import InitInject, Merge, ParInject, PreInject, RecurrentDecoder
+from vlm_jax.language.copying import CopyableText, PointerGenerator
+from vlm_jax.language.recurrent import (
+    InitInject,
+    Merge,
+    ParInject,
+    PreInject,
+    RecurrentDecoder,
+    RecurrentEncoder,
+)
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.layers.recurrent import GRU, LSTM, RNN, ResetAfterGRU
 from vlm_jax.models.generator import Generator
@@ -20,6 +28,11 @@ from vlm_jax.vision.precomputed import Precomputed
 VOCAB_SIZE = 23
 NUM_PLACES = 4
 FEATURES = 6
+NUM_SLOTS = 3
+# Every row has the words beyond the vocabulary, some of it and, at its end or within, padding.
+TEXT = np.array(
+    [[23, 24, 25, 7, 23], [24, 9, 23, 25, 0], [25, 0, 24, 23, 11], [23, 5, 25, 24, 5]], np.int32
+)
 
 
 def generators() -> dict[str, Generator]:
@@ -39,6 +52,7 @@ def generators() -> dict[str, Generator]:
             attend=SoftAttention(), cell=GRU(), gated=False, deep_output=False, tied=True
         ),
         "hard_attention": _attention(attend=HardAttention(), cell=LSTM()),
+        "covering_attention": _attention(look_last=True, coverage_weight=1.0, cell=GRU()),
         "transformer": _transformer(),
         "transformer_prefix": _transformer(
             prefix=True, num_kv_heads=2, max_length=12, tied=False, pre_norm=False
@@ -47,6 +61,29 @@ def generators() -> dict[str, Generator]:
     return {
         name: Generator(decoder=decoder, image_encoder=Precomputed())
         for name, decoder in decoders.items()
+    }
+
+
+def text_generators() -> dict[str, Generator]:
+    """Name -> model that reads `batch["text"]` [b n], such as TEXT."""
+    reader = RecurrentEncoder(vocab_size=VOCAB_SIZE, width=8, embedding_width=16)
+    pointer = PointerGenerator(
+        vocab_size=VOCAB_SIZE,
+        num_slots=NUM_SLOTS,
+        width=16,
+        embedding_width=16,
+        attention_width=8,
+        look_last=True,
+        gated=False,
+        coverage_weight=0.5,
+        tied=True,
+    )
+    return {
+        "pointer_generator": Generator(
+            decoder=pointer,
+            text_encoder=CopyableText(encoder=reader, vocab_size=VOCAB_SIZE),
+            joint_embedding=True,
+        )
     }
 
 

@@ -28,7 +28,11 @@ References = Mapping[int, Mapping[str, tuple[str, ...]]]  # id -> {'captions': g
 
 @flax.struct.dataclass
 class Features:
-    """A sequence of vectors and which of them are real."""
+    """A sequence of vectors and which of them are real.
+
+    `tokens` is what a decoder that copies would write for each of them; None where nothing can be copied.
+    """
 
     values: Array  # Float[b n d]
     mask: Array  # Bool[b n], False where padded
+    tokens: Array | None = None  # Int[b n]

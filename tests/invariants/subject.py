@@ -40,7 +40,7 @@ def with_dropout(model: Any, rate: float) -> Any:
 
 
 class Subject:
-    """`inputs` are the keys of the batch beside target, valid and id: {"image": [b h w c]} or {}.
+    """`inputs` are the keys of the batch beside target, valid and id: {"image": [b h w c]}, {"text": [b n]} or {}.
 
     `draws`: in evaluation the model takes an argmax, through which there is no gradient.
     """
@@ -48,9 +48,12 @@ class Subject:
     def __init__(self, model: Any, inputs: dict[str, np.ndarray], *, draws: bool = False):
         self.model = with_dropout(model, 0.3)
         self.draws = draws
+        self.sources = tuple(inputs)
         self.vocab_size = model.decoder.vocab_size
         assert self.vocab_size >= NUM_SPECIAL + sum(LENGTHS) - 2 * B, "words should be distinct"
-        words = iter(np.random.default_rng(0).permutation(np.arange(NUM_SPECIAL, self.vocab_size)))
+        # Among the words are those that a decoder can only copy.
+        num_rows = self.vocab_size + getattr(model.decoder, "num_slots", 0)
+        words = iter(np.random.default_rng(0).permutation(np.arange(NUM_SPECIAL, num_rows)))
         target = np.full((B, L), PAD, np.int32)
         for row, length in enumerate(LENGTHS):
             target[row, :length] = [BOS, *(next(words) for _ in range(length - 2)), EOS]
@@ -261,6 +264,8 @@ class Subject:
                 def move(next_fun, args, kwargs, context):
                     out = next_fun(*args, **kwargs)
                     if isinstance(context.module, Embedding) and context.method_name == "__call__":
+                        if "text" in batch and out.shape[:2] == batch["text"].shape:
+                            return out  # the words that are read
                         assert out.shape[:2] == moved.shape, "all words are looked up at once"
                         out += moved[..., None] * jnp.sin(1.0 + jnp.arange(out.shape[-1]))
                     return out

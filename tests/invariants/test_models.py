@@ -12,11 +12,13 @@ from tests.invariants.subject import B, Subject
 from vlm_jax.train.optimizers import Sgd
 from vlm_jax.train.state import named_leaves
 
-MODELS = model_zoo.generators()
+MODELS = model_zoo.generators() | model_zoo.text_generators()
 
 
 @functools.cache
 def subject(name: str) -> Subject:
+    if name in model_zoo.text_generators():
+        return Subject(MODELS[name], {"text": model_zoo.TEXT})
     image = np.random.default_rng(4).normal(size=(B, model_zoo.NUM_PLACES, model_zoo.FEATURES))
     return Subject(
         MODELS[name], {"image": image.astype(np.float32)}, draws=name == "hard_attention"

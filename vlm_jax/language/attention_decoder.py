@@ -83,6 +83,17 @@ class AttentionDecoder(nn.Module, kw_only=True):
         h_t = cell(E y_{t-1}, h_{t-1}, z_t)           eq. 1-3
         logits = L_o (E y_{t-1} + L_h h_t + L_z z_t)  eq. 7      where `deep_output`; else of h_t alone
 
+    So with the order of Xu et al., who look before they read y_{t-1}. With `look_last` the cell reads y_{t-1} beside
+    what was seen before, and h_t looks (See, Liu and Manning 2017, arXiv 1704.04368, eq. 1-4):
+
+        h_t = cell(E y_{t-1}, h_{t-1}, z_{t-1})       z_0 = 0
+        a_t = weights(v . tanh(W a + U h_t))
+
+    With `coverage_weight` w the weights also know where they have been, and looking there again costs (their eq.
+    10-13):
+
+        c_t = sum_{s<t} a_s        v . tanh(W a + U h + w_c c_t)        w sum_t sum_i min(a_ti, c_ti), sown in "losses"
+
     h_0 (and c_0) are tanh layers of the mean over the memory. `output_activation` stands before L_o: None in
     the paper, tanh in the authors' code. Padding in the memory has weight 0, exactly. The probabilities are
     sown as "attention" [b l n] in "intermediates" (for hard attention: the places looked at).
@@ -102,6 +113,8 @@ class AttentionDecoder(nn.Module, kw_only=True):
     deep_output: bool = True
     output_activation: Callable | None = None
     doubly_stochastic_weight: float = 0.0
+    look_last: bool = False
+    coverage_weight: float | None = None  # None: no coverage; 0: known to the attention, at no cost
     embedding_dropout_rate: float = 0.0
     rnn_dropout_rate: float = 0.0
     output_dropout_rate: float = 0.0
@@ -124,6 +137,8 @@ class AttentionDecoder(nn.Module, kw_only=True):
             attention_width=self.attention_width,
             attend=self.attend,
             gated=self.gated,
+            look_last=self.look_last,
+            coverage=self.coverage_weight is not None,
             dtype=self.dtype,
         )
         if self.deep_output:
@@ -148,14 +163,16 @@ class AttentionDecoder(nn.Module, kw_only=True):
         return reading.logits
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
-        """{"state": the cell's, "keys": W a of all places}; there is no limit to the length."""
+        """{"state": the loop's, "keys": W a of all places}; there is no limit to the length."""
         if memory is None:
             raise ValueError(
-                "AttentionDecoder was given no memory; give the Generator an encoder, or try "
+                f"{type(self).__name__} was given no memory; give the Generator an encoder, or try "
                 "RecurrentDecoder for a language model"
             )
         mean = pool(memory)
-        state = tuple(jnp.tanh(layer(mean)) for layer in self.initial)
+        state = self.rnn.initial_state(
+            tuple(jnp.tanh(layer(mean)) for layer in self.initial), memory
+        )
         return {"state": state, "keys": self.keys(memory.values)}
 
     def step(
@@ -174,15 +191,21 @@ class AttentionDecoder(nn.Module, kw_only=True):
             shape = (tokens.shape[1], *memory.values.shape[:2])
             noise = self.attend.draw(self.make_rng("sampling"), shape)
         looks, state = self.rnn(words, memory, cache["keys"], tokens != PAD, noise, cache["state"])
+        logits = self.logits(words, looks, cache, train=train)
+        looks = {name: look for name, look in looks.items() if name not in ("output", "seen")}
+        return Reading(logits=logits, cache={**cache, "state": state}, looks=looks)
+
+    def logits(
+        self, words: Float[Array, "b l e"], looks: dict[str, Array], cache: Cache, *, train: bool
+    ) -> Float[Array, "b l v"]:
+        """Of what was read, and of what AttentionLayer gave for it."""
         x = self.rnn_dropout(looks["output"], deterministic=not train)
         if self.deep_output:
             x = words + self.from_state(x) + self.from_memory(looks["seen"])
         if self.output_activation is not None:
             x = self.output_activation(x)
         x = self.output_dropout(x, deterministic=not train)
-        logits = self.vocabulary(x, self.embedding if self.tied else None)
-        looks = {name: looks[name] for name in ("weights", "probabilities")}
-        return Reading(logits=logits, cache={**cache, "state": state}, looks=looks)
+        return self.vocabulary(x, self.embedding if self.tied else None)
 
     def _sow(self, looks, mask, memory_mask, train):
         weights, probabilities = looks["weights"], looks["probabilities"]
@@ -191,6 +214,9 @@ class AttentionDecoder(nn.Module, kw_only=True):
             total = jnp.where(mask[..., None], probabilities, 0).sum(axis=1)  # [b n]
             missing = jnp.where(memory_mask, jnp.square(1 - total), 0).sum(axis=-1)
             self.sow("losses", "doubly_stochastic", self.doubly_stochastic_weight * missing)
+        if self.coverage_weight:
+            again = jnp.where(mask, looks["again"], 0).sum(axis=1)
+            self.sow("losses", "coverage", self.coverage_weight * again)
         if train and self.attend.is_sampled:
             log_p = jnp.log(jnp.where(probabilities > 0, probabilities, 1))
             drawn = (weights == 1).astype(log_p.dtype)
@@ -206,7 +232,18 @@ class AttentionLayer(nn.Module, kw_only=True):
     attention_width: int
     attend: Attend
     gated: bool
+    look_last: bool = False
+    coverage: bool = False
     dtype: Any = jnp.float32
+
+    def initial_state(self, cell_state: CellState, memory: Features) -> dict[str, Any]:
+        """{"cell"} and, where they are asked for, what was "seen" z [b d] and the "coverage" c [b n], both 0."""
+        state: dict[str, Any] = {"cell": cell_state}
+        if self.look_last:
+            state["seen"] = jnp.zeros_like(memory.values[:, 0], dtype=self.dtype)
+        if self.coverage:
+            state["coverage"] = jnp.zeros(memory.mask.shape, jnp.float32)
+        return state
 
     @nn.compact
     def __call__(
@@ -216,9 +253,12 @@ class AttentionLayer(nn.Module, kw_only=True):
         keys: Float[Array, "b n k"],
         mask: Bool[Array, "b l"],
         noise: Any,
-        state: CellState,
-    ) -> tuple[dict[str, Array], CellState]:
-        """{"output" [b l h], "seen" z [b l d], "weights", "probabilities" [b l n]}, and the last state."""
+        state: dict[str, Any],
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """{"output" [b l h], "seen" z [b l d], "weights", "probabilities" [b l n]}, and the last state.
+
+        With coverage also "again" [b l]: how much of the look fell where others had, 0 to 1.
+        """
         cell, width, gates = self.cell, self.width, self.cell.num_gates
         glorot = nn.initializers.glorot_uniform()
 
@@ -239,6 +279,8 @@ class AttentionLayer(nn.Module, kw_only=True):
             context["gate_bias"] = self.param("gate_bias", nn.initializers.zeros, (1,)).astype(
                 self.dtype
             )
+        if self.coverage:
+            context["coverage"] = kernel("coverage_kernel", 1, out=self.attention_width)[0]
         orthogonal = nn.initializers.orthogonal()
         first_recurrent = len(kernels)
         for j, number in enumerate(cell.kernel_gates):
@@ -247,7 +289,9 @@ class AttentionLayer(nn.Module, kw_only=True):
         words = jnp.swapaxes(words.astype(self.dtype), 0, 1)
         inputs = words @ kernel("kernel", words.shape[-1], number=gates) + bias[None, None]
         kept, state = unroll(
-            _LookAndStep(cell, self.attend, self.gated, first_recurrent),
+            (_StepAndLook if self.look_last else _LookAndStep)(
+                cell, self.attend, self.gated, first_recurrent
+            ),
             False,
             (inputs, jnp.swapaxes(mask, 0, 1), noise),
             tuple(kernels),
@@ -259,29 +303,49 @@ class AttentionLayer(nn.Module, kw_only=True):
 
 
 @dataclasses.dataclass(frozen=True)
-class _LookAndStep:
+class _Step:
     cell: Cell
     attend: Attend
     gated: bool
     first_recurrent: int
 
-    def __call__(self, x, state, dot, context, memory_mask):
-        inputs, keep, noise = x
-        hidden = jnp.tanh(context["keys"] + dot(1, state[0])[:, None])  # [b n k]
-        scores = jnp.einsum("bnk,k->bn", hidden, context["score"])
+    def look(self, query, noise, state, dot, context, memory_mask):
+        """What `query` [b h] sees, and what follows for the state."""
+        hidden = context["keys"] + dot(1, query)[:, None]  # [b n k]
+        if "coverage" in state:
+            covered = state["coverage"].astype(hidden.dtype)
+            hidden = hidden + covered[..., None] * context["coverage"][None, None]
+        scores = jnp.einsum("bnk,k->bn", jnp.tanh(hidden), context["score"])
         probabilities = masked_softmax(scores.astype(jnp.float32), memory_mask)
         weights = self.attend(probabilities, noise)
-        seen = jnp.einsum("bn,bnd->bd", weights.astype(inputs.dtype), context["values"])
+        seen = jnp.einsum("bn,bnd->bd", weights.astype(hidden.dtype), context["values"])
         if self.gated:
-            seen = nn.sigmoid(dot(2, state[0]) + context["gate_bias"][None]) * seen
-        after = self.cell(
-            inputs + dot(0, seen), state, lambda j, v: dot(self.first_recurrent + j, v)
+            seen = nn.sigmoid(dot(2, query) + context["gate_bias"][None]) * seen
+        looks, after = {"seen": seen, "weights": weights, "probabilities": probabilities}, {}
+        if "coverage" in state:
+            looks["again"] = jnp.minimum(weights, state["coverage"]).sum(-1)
+            after["coverage"] = state["coverage"] + weights
+        return looks, after
+
+    def step(self, inputs, seen, state, dot):
+        return self.cell(
+            inputs + dot(0, seen), state["cell"], lambda j, v: dot(self.first_recurrent + j, v)
         )
+
+
+class _LookAndStep(_Step):
+    def __call__(self, x, state, dot, context, memory_mask):
+        inputs, keep, noise = x
+        looks, after = self.look(state["cell"][0], noise, state, dot, context, memory_mask)
+        after["cell"] = self.step(inputs, looks["seen"], state, dot)
         state = hold(after, state, keep)
-        kept = {
-            "output": state[0],
-            "seen": seen,
-            "weights": weights,
-            "probabilities": probabilities,
-        }
-        return state, kept
+        return state, {"output": state["cell"][0], **looks}
+
+
+class _StepAndLook(_Step):
+    def __call__(self, x, state, dot, context, memory_mask):
+        inputs, keep, noise = x
+        cell = self.step(inputs, state["seen"], state, dot)
+        looks, after = self.look(cell[0], noise, state, dot, context, memory_mask)
+        state = hold({"cell": cell, "seen": looks["seen"], **after}, state, keep)
+        return state, {"output": state["cell"][0], **looks}

@@ -30,16 +30,12 @@ class GenerationWithAttention(Generation):
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Written:
         decoded = super().predict(model, variables, batch, key)
         best = decoded.tokens[:, 0]
-        first = jnp.full_like(best[:, :1], BOS)
-        inputs = jnp.concatenate([first, best[:, :-1]], axis=1)
-        _, sown = model.apply(
-            variables, {**batch, "target": inputs}, train=False, mutable=["intermediates"]
-        )
+        _, sown = look_again(model, variables, batch, best)
         return Written(
             tokens=decoded.tokens,
             scores=decoded.scores,
             log_probs=decoded.log_probs,
-            attention=_last_attention(sown.get("intermediates", {}), best.shape),
+            attention=_last_attention(sown, best.shape),
         )
 
     def examples(self, predictions: Written, batch: Batch) -> list[dict[str, Any]]:
@@ -52,6 +48,18 @@ class GenerationWithAttention(Generation):
             if predictions.attention is not None:
                 example["attention"] = np.asarray(predictions.attention)[row, kept]
         return found
+
+
+def look_again(
+    model: Any, variables: Variables, batch: Batch, tokens: Array
+) -> tuple[Array, Variables]:
+    """Logits [b l v] and what is sown in "intermediates" when the model is told the `tokens` [b l] that it wrote."""
+    first = jnp.full_like(tokens[:, :1], BOS)
+    inputs = jnp.concatenate([first, tokens[:, :-1]], axis=1)
+    logits, sown = model.apply(
+        variables, {**batch, "target": inputs}, train=False, mutable=["intermediates"]
+    )
+    return logits, sown.get("intermediates", {})
 
 
 def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:

@@ -33,8 +33,8 @@ class Generation:
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         inputs, labels, mask = shift(batch)
-        # What goes on from batch to batch does so in evaluation too.
-        state = [name for name in variables if name == CARRY or (train and name != "params")]
+        # What goes on from batch to batch does so in evaluation too, and begins where the variables have none of it.
+        state = {CARRY, *(name for name in variables if train and name != "params")}
         logits, updated = model.apply(
             variables,
             {**batch, "target": inputs},
@@ -78,13 +78,14 @@ class Generation:
 
         return self.decoding(step, cache, memory, batch_size=size, key=key)
 
-    def texts(self, predictions: Any) -> list[str]:
+    def texts(self, predictions: Any, batch: Batch) -> list[str]:
         """The best text of each row."""
         return [self.tokenizer.decode(row) for row in np.asarray(predictions.tokens)[:, 0].tolist()]
 
     def examples(self, predictions: Any, batch: Batch) -> list[dict[str, Any]]:
         log_probs = np.asarray(predictions.log_probs)[:, 0]
-        rows = zip(np.asarray(batch["id"]), np.asarray(batch["valid"]), self.texts(predictions))
+        texts = self.texts(predictions, batch)
+        rows = zip(np.asarray(batch["id"]), np.asarray(batch["valid"]), texts)
         return [
             {"id": int(i), "prediction": text, "log_prob": float(log_probs[row])}
             for row, (i, valid, text) in enumerate(rows)
@@ -115,12 +116,14 @@ class Generation:
                 f"the tokenizer declares vocab_size {self.tokenizer.vocab_size}, the decoder {vocab_size}; "
                 "give both the same number"
             )
-        outside = np.argwhere((target < 0) | (target >= vocab_size))
+        num_slots = getattr(model.decoder, "num_slots", 0)  # of a decoder that copies unknown words
+        outside = np.argwhere((target < 0) | (target >= vocab_size + num_slots))
         if len(outside):
             row, column = outside[0]
+            of = "vocab_size and num_slots" if num_slots else "vocab_size"
             raise ValueError(
                 f"example id {ids[row]}: target[{column}] is {target[row, column]}, expected 0 <= token < "
-                f"{vocab_size} (the decoder's vocab_size)"
+                f"{vocab_size + num_slots} (the decoder's {of})"
             )
         unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == 1)
         if unfinished.any():
@@ -130,7 +133,7 @@ class Generation:
             )
 
     def _named_metrics(self):
-        return [(type(metric).__name__, metric) for metric in self.metrics]
+        return [(f"{type(m).__name__} {number}", m) for number, m in enumerate(self.metrics)]
 
 
 def shift(batch: Batch) -> tuple[Array, Array, Array]:
