@@ -29,30 +29,33 @@ import optax
 
 from tests import model_zoo
 from tests.invariants import (
+    classification_checks,
     data_checks,
     decoding_checks,
     loss_checks,
     model_checks,
     syntax_checks,
     training_checks,
+    word_checks,
 )
 from tests.invariants.subject import B, Subject
-from vlm_jax.data import pipeline, word_transforms
+from vlm_jax.data import pipeline, word_transforms, word_windows
 from vlm_jax.decoding import base as decoding
 from vlm_jax.decoding import beam_search, sampling, spanning_tree
-from vlm_jax.language import attention_decoder, transformer
+from vlm_jax.language import attention_decoder, glove, transformer, word2vec
 from vlm_jax.language.attention_decoder import AttentionDecoder
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.language.word_characters import CharacterCnn
-from vlm_jax.layers import attention, norm
+from vlm_jax.layers import attention, norm, pooling
 from vlm_jax.layers.biaffine import DeepBiaffine
-from vlm_jax.metrics import attachment
+from vlm_jax.metrics import accuracy, attachment, spearman
 from vlm_jax.metrics import base as metrics
 from vlm_jax.metrics.base import Mean
 from vlm_jax.models import tagger
 from vlm_jax.models.generator import Generator
-from vlm_jax.tasks import generation, parsing, tagging
+from vlm_jax.tasks import classification, generation, parsing, tagging, word_vectors
 from vlm_jax.text import lexicon
+from vlm_jax.text import word_vectors as word_files
 from vlm_jax.train import checkpoints, evaluation, optimizers, state, steps
 from vlm_jax.types import EOS, PAD
 from vlm_jax.vision.small_cnn import SmallCnn
@@ -779,7 +782,6 @@ def _(real):
 # ---- tagging and parsing
 
 TREE = (spanning_tree, "spanning_tree")
-EDMONDS = (spanning_tree, "_edmonds")
 
 
 @bug("each word takes its best head: cycles", "trees", (spanning_tree, "_is_tree"))
@@ -803,20 +805,9 @@ def _(real):
     return lambda heads: spanning_tree._cycle(np.concatenate([[0], heads])) is None
 
 
-@bug("entering a cycle replaces nothing", "trees", (np, "ix_"))
+@bug("entering a cycle costs nothing", "trees", (spanning_tree, "_ways_in"))
 def _(real):
-    # As if the arc of the cycle that is given up had no score: the way in alone decides.
-    def grid(rows, columns):
-        scores = sys._getframe(1).f_locals.get("scores")
-        if (
-            scores is not None
-            and "inside" in sys._getframe(1).f_locals
-            and len(columns) < len(rows)
-        ):
-            scores[rows] = np.abs(scores[rows])
-        return real(rows, columns)
-
-    return grid
+    return lambda scores, cycle, rest, heads: scores[np.ix_(cycle, rest)]
 
 
 @bug("the root is the best first word's", "trees", TREE)
@@ -965,6 +956,171 @@ def _(real):
     return lambda self, characters: real(self, jnp.ones_like(characters))
 
 
+# ---- word vectors and sentiment
+
+
+@bug("the classes are in the other order", "classes", (classification.Classification, "examples"))
+def _(real):
+    def examples(self, predictions, batch):
+        flipped = dataclasses.replace(self, classes=self.classes[::-1])
+        return real(flipped, predictions, batch)
+
+    return examples
+
+
+@bug("padding in the maximum over time", "classes", (pooling, "max_pool"))
+def _(real):
+    return lambda features: features.values.max(axis=1)
+
+
+@bug("zeros in the maximum over time", "classes", (pooling, "max_pool"))
+def _(real):
+    return lambda f: jnp.where(f.mask[..., None], f.values, 0).max(axis=1)
+
+
+@bug("accuracy over padded rows", "classes", (classification.Classification, "score"))
+def _(real):
+    def score(self, predictions, batch, references):
+        return real(self, predictions, {**batch, "valid": np.ones_like(batch["valid"])}, references)
+
+    return score
+
+
+@bug("the loss of padded rows", "classes", (classification.Classification, "loss"))
+def _(real):
+    def loss(self, model, variables, batch, **options):
+        batch = {**batch, "valid": jnp.ones_like(batch["valid"])}
+        return real(self, model, variables, batch, **options)
+
+    return loss
+
+
+@bug("accuracies of batches are averaged", "classes", (accuracy.Confusion, "__add__"))
+def _(real):
+    return lambda self, other: self
+
+
+WINDOWS = (word_windows, "_epoch")
+KEPT = (word_windows.WordWindows, "_kept")
+
+
+def _of_stream(change):
+    """An epoch's stream after `change(stream)`."""
+
+    def make(real):
+        return lambda windows, epoch: change(real.__wrapped__(windows, epoch))
+
+    return make
+
+
+bug("the window is never drawn smaller", "word vectors", WINDOWS)(
+    _of_stream(
+        lambda s: s._replace(left=np.where(s.left > 0, 3, 0), right=np.where(s.right > 0, 3, 0))
+    )
+)
+bug("contexts on the left only", "word vectors", WINDOWS)(
+    _of_stream(lambda s: s._replace(right=np.zeros_like(s.right)))
+)
+bug("the text is one word late", "word vectors", WINDOWS)(
+    _of_stream(lambda s: s._replace(ids=np.roll(s.ids, 1)))
+)
+
+
+@bug("subsampling upside down", "word vectors", KEPT)
+def _(real):
+    return property(lambda self: 1.0 - 0.9 * real.func(self))
+
+
+@bug("subsampling by the square root alone", "word vectors", KEPT)
+def _(real):
+    def kept(self):
+        ratio = self.subsample * self._text.counts.sum() / np.maximum(self._text.counts, 1)
+        return np.minimum(np.sqrt(ratio), 1.0)
+
+    return property(kept)
+
+
+@bug("negatives by the count itself", "word vectors", (word_windows, "Noise"))
+def _(real):
+    return lambda weights: real(np.asarray(weights) ** (4 / 3))
+
+
+@bug("negatives that the text does not have", "word vectors", (word_windows, "Noise"))
+def _(real):
+    return lambda weights: real(np.ones(len(weights)))
+
+
+def _of_pairs(model, change):
+    """The model's Pairs after `change(pairs, batch)`."""
+
+    def make(real):
+        return lambda self, batch, *, train: change(real(self, batch, train=train), batch)
+
+    return (model, "__call__"), make
+
+
+for name, model, change in (
+    ("contexts are negatives too", word2vec.SkipGram, lambda p, b: p._replace(
+        negative=p.negative.at[..., b["text"].shape[1]:].set(
+            p.positive.sum(-1, keepdims=True) / b["negatives"].shape[1]))),
+    ("a negative counts once a word, not once a pair", word2vec.SkipGram, lambda p, b: p._replace(
+        negative=jnp.where(p.negative > 0, 1 / b["negatives"].shape[1], 0.0))),
+    ("the word itself is a negative", word2vec.Cbow, lambda p, b: p._replace(
+        negative=p.negative.at[..., b["left"].shape[1]:].set(1 / b["negatives"].shape[1]))),
+    ("negatives of a row count whole", word2vec.Cbow, lambda p, b: p._replace(
+        negative=p.negative * b["negatives"].shape[1])),
+):  # fmt: skip
+    bug(name, "word vectors", (model, "__call__"))(_of_pairs(model, change)[1])
+
+
+@bug("a word is its own context", "word vectors", (word2vec, "contexts"))
+def _(real):
+    def contexts(batch):
+        around, reach = real(batch)
+        return around.at[:, jnp.arange(around.shape[1]), reach + jnp.arange(around.shape[1])].set(
+            1
+        ), reach
+
+    return contexts
+
+
+@bug("rows that are not valid are contexts", "word vectors", (word2vec, "contexts"))
+def _(real):
+    return lambda batch: real({**batch, "valid": jnp.ones_like(batch["valid"])})
+
+
+@bug("the sum of the contexts, not their mean", "word vectors", (word2vec.Cbow, "__call__"))
+def _(real):
+    def call(self, batch, *, train):
+        pairs = real(self, batch, train=train)
+        around, _ = word2vec.contexts(batch)
+        return pairs._replace(scores=pairs.scores * around.sum(-1, keepdims=True))
+
+    return call
+
+
+@bug("GloVe's weight without its power", "word vectors", (word_vectors.LogCounts, "loss"))
+def _(real):
+    return lambda self, *args, **options: real(
+        dataclasses.replace(self, power=1.0), *args, **options
+    )
+
+
+@bug("GloVe's vectors without their contexts", "word vectors", (glove.GloVe, "vectors"))
+def _(real):
+    return lambda self: self.embedding.table[:, :-1]
+
+
+@bug("a .bin of the other byte order", "word vectors", (word_files, "FLOAT"))
+def _(real):
+    return real.newbyteorder(">")
+
+
+@bug("equal values have ranks of their own", "word vectors", (spearman, "ranks"))
+def _(real):
+    return lambda values: [float(r) for r in np.argsort(np.argsort(values, kind="stable")) + 1]
+
+
 # ---- running them
 
 
@@ -1016,6 +1172,8 @@ ROOMS = {
     "data": Room(data_checks.CHECKS),
     "trees": Room(syntax_checks.TREE_CHECKS),
     "words": Room(syntax_checks.CHECKS, syntax_checks.Words),
+    "classes": Room(classification_checks.CHECKS),
+    "word vectors": Room(word_checks.CHECKS, forget=word_checks.forget),
 }
 
 

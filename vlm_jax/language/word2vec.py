@@ -70,15 +70,15 @@ class Cbow(nn.Module, kw_only=True):
         around, reach = contexts(batch)
         words = text[:, reach:-reach]
         count = around.sum(-1, keepdims=True)
-        mean = (around / jnp.maximum(count, 1.0)) @ self.embedding(text)  # [b m d]
-        own = (mean * self.output(words)).sum(-1, keepdims=True)  # [b m 1]
-        drawn = jnp.einsum("bmd,bsd->bms", mean, self.output(negatives))
-        seen = (count > 0).astype(jnp.float32)
-        other = seen * (words[:, :, None] != negatives[:, None, :])
+        mean = (around @ self.embedding(text)) / jnp.maximum(count, 1.0)  # [b m d]
+        rows = self.output(jnp.concatenate([words, negatives], axis=1))
+        known = (count > 0).astype(jnp.float32)
+        own = known * jnp.eye(words.shape[1])  # [b m m]
+        other = known * (words[:, :, None] != negatives[:, None, :])
         nothing = jnp.zeros_like
         return Pairs(
-            scores=jnp.concatenate([own, drawn], axis=-1),
-            positive=jnp.concatenate([seen, nothing(drawn)], axis=-1),
+            scores=jnp.einsum("bmd,bnd->bmn", mean, rows),
+            positive=jnp.concatenate([own, nothing(other)], axis=-1),
             negative=jnp.concatenate([nothing(own), other / negatives.shape[1]], axis=-1),
         )
 
