@@ -12,6 +12,8 @@ import numpy as np
 
 from tests.invariants import model_checks
 from tests.invariants.subject import B
+from vlm_jax.data import buckets
+from vlm_jax.data import pipeline as data_pipeline
 from vlm_jax.data.buckets import Buckets
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import Rows
@@ -31,16 +33,20 @@ LETTERS = BpeTokenizer(corpus=SOURCE, vocab_size=260, texts=("en", "de"))
 MAX_LENGTH = 24
 
 
-def pipeline(**fields) -> Pipeline:
+def pipeline() -> Pipeline:
     transforms = tuple(
         Tokenize(tokenizer=LETTERS, max_length=MAX_LENGTH, key=key, output=output)
         for key, output in (("en", "text"), ("de", "target"))
     )
-    buckets = Buckets(
-        lengths=(8, 16, MAX_LENGTH), measure=transforms, keys=("text", "target"), tokens=64
+    return Pipeline(
+        source=SOURCE,
+        transforms=transforms,
+        batch_size=2,
+        train=True,
+        buckets=Buckets(
+            lengths=(8, 16, MAX_LENGTH), measure=transforms, keys=("text", "target"), tokens=64
+        ),
     )
-    options = dict(source=SOURCE, transforms=transforms, batch_size=2, train=True, buckets=buckets)
-    return Pipeline(**options | fields)
 
 
 def epochs(count, **options) -> list[list[dict]]:
@@ -128,6 +134,15 @@ def check_an_average_is_the_mean_of_the_parameters():
             np.testing.assert_array_equal(found["params"]["kernel"], np.full((2, 3), mean))
             exact = np.mean([np.float64(np.float32(step / 7)) for step in chosen])
             np.testing.assert_array_equal(found["params"]["bias"], [np.float32(exact)])
+
+
+_CACHES = (buckets.measured, data_pipeline._packed)
+
+
+def forget():
+    """Lets lengths and batches be found anew."""
+    for cache in _CACHES:
+        cache.cache_clear()
 
 
 DATA_CHECKS = (
