@@ -11,7 +11,9 @@ TWO_WORDS = ("the netting agreement", "agreement netting")
 
 def test_f1_by_hand():
     """Five words against three. Shared: the, netting, agreement; one pair; in order all three."""
-    found = score(Rouge(), {1: "the master netting agreement draft"}, {1: ["the netting agreement"]})
+    found = score(
+        Rouge(), {1: "the master netting agreement draft"}, {1: ["the netting agreement"]}
+    )
     assert found["rouge_1"] == pytest.approx(100 * 2 * 3 / (5 + 3))
     assert found["rouge_2"] == pytest.approx(100 * 2 * 1 / (4 + 2))
     assert found["rouge_l"] == pytest.approx(100 * 2 * 3 / (5 + 3))
