@@ -20,7 +20,7 @@ from vlm_jax.layers.recurrent import GRU
 from vlm_jax.main import main
 from vlm_jax.models.generator import Generator
 from vlm_jax.train.experiment import Experiment
-from vlm_jax.train.optimizers import Adam, WarmupCosine
+from vlm_jax.train.optimizers import Adam, InverseSqrt
 
 CITATION = "Bahdanau et al. 2015"
 PAPER = {"paper": {"bleu": 36.0}}
@@ -29,14 +29,13 @@ PAPER = {"paper": {"bleu": 36.0}}
 def paper() -> Experiment:
     """Multi30k, English to German: GRUs of 256 units in each direction, beam 5."""
     data = translators.multi30k(tokens=2048, vocab_size=4096)
-    num_steps = 3000
     return translator(
         _model(data, width=256, dropout_rate=0.3),
         data,
-        num_steps=num_steps,
-        every=num_steps // 15,
+        num_steps=3000,
+        every=200,
         optimizer=Adam(
-            learning_rate=WarmupCosine(peak=2e-3, warmup_steps=200, num_steps=num_steps),
+            learning_rate=InverseSqrt(peak=2e-3, warmup_steps=300),
             clip_norm=1.0,
         ),
     )

@@ -1,6 +1,7 @@
 """What the language models share: the text as one stream, perplexity over each split, samples to read."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from vlm_jax.data.text_transforms import Tokenize
 from vlm_jax.decoding.sampling import Sampling
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.language_modelling import LanguageModelling
-from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.text.tokenizers import BpeTokenizer, WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.optimizers import Optimizer
 from vlm_jax.types import BOS, PAD, UNK
 
-PTB_STEPS = 929_589  # tokens of an epoch
+PTB_TOKENS = 929_589  # words and ends of lines in the training split
 PROMPTS = ("the company said", "the stock market", "in new york", "he did n't")
 
 
@@ -30,14 +31,19 @@ class Corpus:
 
 
 def ptb() -> Corpus:
-    """The Penn Treebank: 10,000 words, the end of a line among them, and three rows that are never written."""
+    """The Penn Treebank: 10,000 words, the end of a line among them, and eight rows that are never written."""
     splits = {split: Tfds("ptb", split) for split in ("train", "validation", "test")}
-    return Corpus(
-        tokenizer=WordTokenizer(
-            corpus=splits["train"], vocab_size=10_008, texts="text", spaces=True, lowercase=False
-        ),
-        splits=splits,
+    tokenizer = WordTokenizer(
+        corpus=splits["train"], vocab_size=10_008, texts="text", spaces=True, lowercase=False
     )
+    return Corpus(tokenizer=tokenizer, splits=splits)
+
+
+def ptb_in_pieces(vocab_size: int) -> Corpus:
+    """The same text in pieces of words; 260 rows are its bytes."""
+    splits = ptb().splits
+    tokenizer = BpeTokenizer(corpus=splits["train"], vocab_size=vocab_size, texts="text")
+    return Corpus(tokenizer=tokenizer, splits=splits)
 
 
 def tiny() -> Corpus:
@@ -48,6 +54,11 @@ def tiny() -> Corpus:
     return Corpus(
         tokenizer=tokenizer, splits={"train": source, "validation": source, "test": source}
     )
+
+
+def epoch_of(corpus_tokens: int, batch_size: int, length: int) -> int:
+    """The steps in which a stream of so many tokens is read once."""
+    return math.ceil(math.ceil(corpus_tokens / batch_size) / length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,24 +84,25 @@ def language_model(
     num_steps: int,
     every: int,
     context: int = 0,
+    stride: int | None = None,
     rows: int = 1,
     prompts: tuple[str, ...] = PROMPTS,
 ) -> Experiment:
     """Trains on windows of `length` tokens in `batch_size` rows; every so many steps, and at the end, the perplexity
-    of whole splits, read in `rows` rows, each token after at least `context` others. The checkpoint with the best
-    perplexity on validation is kept."""
+    of whole splits, read in `rows` rows, `stride` tokens a window (None: `length`), each after at least `context`
+    others. The checkpoint with the best perplexity on validation is kept."""
 
     def stream(split, **options):
-        return Streams(
-            source=corpus.splits[split], tokenizer=corpus.tokenizer, length=length, **options
-        )
+        return Streams(source=corpus.splits[split], tokenizer=corpus.tokenizer, **options)
 
     def measured(split, often):
-        data = stream(split, batch_size=rows, train=False, context=context)
+        data = stream(split, length=stride or length, batch_size=rows, train=False, context=context)
         return Evaluation(name=split, data=data, every=often, predict=False)
 
     source = Rows(names=("text",), rows=tuple((prompt,) for prompt in prompts))
-    tokenize = Tokenize(tokenizer=corpus.tokenizer, max_length=32, key="text", output="prompt")
+    tokenize = Tokenize(
+        tokenizer=corpus.tokenizer, max_length=32, key="text", output="prompt", keep_end=True
+    )
     samples = Pipeline(source=source, transforms=(tokenize,), batch_size=len(prompts), train=False)
     return Experiment(
         model=model,
@@ -98,7 +110,7 @@ def language_model(
             tokenizer=corpus.tokenizer,
             decoding=Sampling(max_length=40, top_p=0.9, banned=(PAD, BOS, UNK)),
         ),
-        train_data=stream("train", batch_size=batch_size, train=True),
+        train_data=stream("train", length=length, batch_size=batch_size, train=True),
         num_steps=num_steps,
         optimizer=optimizer,
         evaluations=(

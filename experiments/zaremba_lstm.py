@@ -112,10 +112,9 @@ def _zaremba(
     constant_epochs: int,
     factor: float,
     batch_size: int = 20,
-    tokens: int = language_models.PTB_STEPS,
+    tokens: int = language_models.PTB_TOKENS,
 ) -> Experiment:
-    row = -(-tokens // batch_size)
-    epoch = -(-row // length)  # steps
+    epoch = language_models.epoch_of(tokens, batch_size, length)
     model = Generator(
         decoder=RecurrentDecoder(
             cell=LSTM(forget_bias=0.0),
@@ -126,7 +125,7 @@ def _zaremba(
             embedding_dropout_rate=dropout_rate,
             rnn_dropout_rate=dropout_rate,
             carry=True,
-            init=Uniform(scale=scale),
+            matrix_init=Uniform(scale=scale),
         )
     )
     boundaries = tuple(epoch * number for number in range(constant_epochs, epochs))

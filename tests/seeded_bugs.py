@@ -29,24 +29,33 @@ import optax
 
 from tests import model_zoo
 from tests.invariants import (
+    classification_checks,
     data_checks,
     decoding_checks,
     loss_checks,
     model_checks,
+    syntax_checks,
     training_checks,
+    word_checks,
 )
 from tests.invariants.subject import B, Subject
-from vlm_jax.data import pipeline
+from vlm_jax.data import pipeline, word_transforms, word_windows
 from vlm_jax.decoding import base as decoding
-from vlm_jax.decoding import beam_search, sampling
-from vlm_jax.language import attention_decoder, transformer
+from vlm_jax.decoding import beam_search, sampling, spanning_tree
+from vlm_jax.language import attention_decoder, glove, transformer, word2vec
 from vlm_jax.language.attention_decoder import AttentionDecoder
 from vlm_jax.language.transformer import TransformerDecoder
-from vlm_jax.layers import attention, norm
+from vlm_jax.language.word_characters import CharacterCnn
+from vlm_jax.layers import attention, norm, pooling
+from vlm_jax.layers.biaffine import DeepBiaffine
+from vlm_jax.metrics import accuracy, attachment, spearman
 from vlm_jax.metrics import base as metrics
 from vlm_jax.metrics.base import Mean
+from vlm_jax.models import tagger
 from vlm_jax.models.generator import Generator
-from vlm_jax.tasks import generation
+from vlm_jax.tasks import classification, generation, parsing, tagging, word_vectors
+from vlm_jax.text import lexicon
+from vlm_jax.text import word_vectors as word_files
 from vlm_jax.train import checkpoints, evaluation, optimizers, state, steps
 from vlm_jax.types import EOS, PAD
 from vlm_jax.vision.small_cnn import SmallCnn
@@ -770,6 +779,348 @@ def _(real):
     return lambda stats: list(stats)[-1]
 
 
+# ---- tagging and parsing
+
+TREE = (spanning_tree, "spanning_tree")
+
+
+@bug("each word takes its best head: cycles", "trees", (spanning_tree, "_is_tree"))
+def _(real):
+    return lambda heads: True
+
+
+@bug("as many roots as pay", "trees", (spanning_tree, "_finite"))
+def _(real):
+    def finite(scores):
+        made = real(scores)
+        made[1:, 0] = np.where(np.isfinite(scores[:, 0]), scores[:, 0], -1e6)
+        made[1:, 1:] = np.where(np.isfinite(scores[:, 1:]), scores[:, 1:], -1e6)
+        return made
+
+    return finite
+
+
+@bug("two roots pass for a tree", "trees", (spanning_tree, "_is_tree"))
+def _(real):
+    return lambda heads: spanning_tree._cycle(np.concatenate([[0], heads])) is None
+
+
+@bug("entering a cycle costs nothing", "trees", (spanning_tree, "_ways_in"))
+def _(real):
+    return lambda scores, cycle, rest, heads: scores[np.ix_(cycle, rest)]
+
+
+@bug("the root is the best first word's", "trees", TREE)
+def _(real):
+    def tree(scores):
+        scores = np.array(scores, float)
+        if len(scores) > 1:
+            scores[np.arange(len(scores)) != scores[:, 0].argmax(), 0] = -np.inf
+        return real(scores)
+
+    return tree
+
+
+@bug("heads are shifted by one", "words", (tagger.Parser, "_arcs"))
+def _(real):
+    return lambda self, features, train: jnp.roll(real(self, features, train), 1, axis=-1)
+
+
+@bug("padding is a head", "words", (tagger, "NEVER"))
+def _(real):
+    return 0.0
+
+
+@bug("the root stands last among the heads", "words", (DeepBiaffine, "_sides"))
+def _(real):
+    def sides(self, x, train):
+        dependents, heads = real(self, x, train)
+        return dependents, jnp.roll(heads, -1, axis=1)
+
+    return sides
+
+
+@bug("dependent and head change places", "words", (DeepBiaffine, "_sides"))
+def _(real):
+    def sides(self, x, train):
+        dependents, heads = real(self, x, train)
+        return heads[:, 1:], jnp.concatenate([heads[:, :1], dependents], axis=1)
+
+    return sides
+
+
+@bug("the relation is that to the root", "words", (DeepBiaffine, "at"))
+def _(real):
+    return lambda self, x, heads, *, train: real(self, x, 0 * heads, train=train)
+
+
+@bug("the relation is read at the wrong head", "words", (parsing.Parsing, "examples"))
+def _(real):
+    return lambda self, predictions, batch: real(
+        self, predictions.replace(relations=np.roll(predictions.relations, 1, axis=-1)), batch
+    )
+
+
+@bug("padding is taught", "words", (tagging, "labelled"), (parsing, "labelled"))
+def _(*reals):
+    def all_of(batch, key="label"):
+        return jnp.ones_like(batch["text"], bool) & batch["valid"][:, None]
+
+    return all_of, all_of
+
+
+@bug("rows that are not valid are taught", "words", (tagging, "labelled"), (parsing, "labelled"))
+def _(*reals):
+    def all_rows(batch, key="label"):
+        return (batch[key] >= 0) & (batch["text"] != PAD)
+
+    return all_rows, all_rows
+
+
+@bug("padding is scored", "words", (tagging.Tagging, "score"))
+def _(real):
+    def score(self, predictions, batch, references):
+        longest = batch["text"].shape[1]
+        more = {
+            i: {**gold, "upos": gold["upos"] + (self.names[0],) * (longest - len(gold["upos"]))}
+            for i, gold in references.items()
+        }
+        return real(self, predictions, {**batch, "text": np.ones_like(batch["text"])}, more)
+
+    return score
+
+
+@bug("words left out are not counted", "words", (attachment.Attachment, "stats"))
+def _(real):
+    return lambda self, prediction, references: real(
+        self, prediction, references[: len(prediction)]
+    )
+
+
+@bug("subtypes count", "words", (attachment, "universal"))
+def _(real):
+    return lambda relation: relation
+
+
+@bug("LAS leaves the heads out", "words", (attachment.Attachment, "stats"))
+def _(real):
+    def stats(self, prediction, references):
+        found = real(self, prediction, references)
+        named = [
+            real(self, [(0, p)], [(0, g)]).labelled
+            for (_, p), (_, g) in zip(prediction, references)
+        ]
+        return dataclasses.replace(found, labelled=sum(named))
+
+    return stats
+
+
+@bug("any relation may be the root's", "words", (jnp, "where"))
+def _(real):
+    def where(condition, x=None, y=None, **options):
+        infinite = isinstance(y, float) and y == -np.inf and jnp.ndim(x) == 4
+        if infinite and condition.ndim == 2:
+            return x
+        return real(condition, x, y, **options)
+
+    return where
+
+
+@bug("rare words have rows", "words", (lexicon, "_count"))
+def _(real):
+    return lambda given: real(dataclasses.replace(given, min_count=1))
+
+
+@bug("a word of the test takes a row", "words", (lexicon.Lexicon, "row"))
+def _(real):
+    def row(self, word):
+        found = real(self, word)
+        return found if found != 3 else 4 + len(word) % (self.num_tokens - 4)
+
+    return row
+
+
+@bug("the letters are those of the word before", "words", (word_transforms, "letters"))
+def _(real):
+    before = ["x"]
+
+    def letters(word, max_letters):
+        before.append(word)
+        return real(before[-2], max_letters)
+
+    return letters
+
+
+@bug("the letters are not read", "words", (CharacterCnn, "__call__"))
+def _(real):
+    return lambda self, characters: real(self, jnp.ones_like(characters))
+
+
+# ---- word vectors and sentiment
+
+
+@bug("the classes are in the other order", "classes", (classification.Classification, "examples"))
+def _(real):
+    def examples(self, predictions, batch):
+        flipped = dataclasses.replace(self, classes=self.classes[::-1])
+        return real(flipped, predictions, batch)
+
+    return examples
+
+
+@bug("padding in the maximum over time", "classes", (pooling, "max_pool"))
+def _(real):
+    return lambda features: features.values.max(axis=1)
+
+
+@bug("zeros in the maximum over time", "classes", (pooling, "max_pool"))
+def _(real):
+    return lambda f: jnp.where(f.mask[..., None], f.values, 0).max(axis=1)
+
+
+@bug("accuracy over padded rows", "classes", (classification.Classification, "score"))
+def _(real):
+    def score(self, predictions, batch, references):
+        return real(self, predictions, {**batch, "valid": np.ones_like(batch["valid"])}, references)
+
+    return score
+
+
+@bug("the loss of padded rows", "classes", (classification.Classification, "loss"))
+def _(real):
+    def loss(self, model, variables, batch, **options):
+        batch = {**batch, "valid": jnp.ones_like(batch["valid"])}
+        return real(self, model, variables, batch, **options)
+
+    return loss
+
+
+@bug("accuracies of batches are averaged", "classes", (accuracy.Confusion, "__add__"))
+def _(real):
+    return lambda self, other: self
+
+
+WINDOWS = (word_windows, "_epoch")
+KEPT = (word_windows.WordWindows, "_kept")
+
+
+def _of_stream(change):
+    """An epoch's stream after `change(stream)`."""
+
+    def make(real):
+        return lambda windows, epoch: change(real.__wrapped__(windows, epoch))
+
+    return make
+
+
+bug("the window is never drawn smaller", "word vectors", WINDOWS)(
+    _of_stream(
+        lambda s: s._replace(left=np.where(s.left > 0, 3, 0), right=np.where(s.right > 0, 3, 0))
+    )
+)
+bug("contexts on the left only", "word vectors", WINDOWS)(
+    _of_stream(lambda s: s._replace(right=np.zeros_like(s.right)))
+)
+bug("the text is one word late", "word vectors", WINDOWS)(
+    _of_stream(lambda s: s._replace(ids=np.roll(s.ids, 1)))
+)
+
+
+@bug("subsampling upside down", "word vectors", KEPT)
+def _(real):
+    return property(lambda self: 1.0 - 0.9 * real.func(self))
+
+
+@bug("subsampling by the square root alone", "word vectors", KEPT)
+def _(real):
+    def kept(self):
+        ratio = self.subsample * self._text.counts.sum() / np.maximum(self._text.counts, 1)
+        return np.minimum(np.sqrt(ratio), 1.0)
+
+    return property(kept)
+
+
+@bug("negatives by the count itself", "word vectors", (word_windows, "Noise"))
+def _(real):
+    return lambda weights: real(np.asarray(weights) ** (4 / 3))
+
+
+@bug("negatives that the text does not have", "word vectors", (word_windows, "Noise"))
+def _(real):
+    return lambda weights: real(np.ones(len(weights)))
+
+
+def _of_pairs(model, change):
+    """The model's Pairs after `change(pairs, batch)`."""
+
+    def make(real):
+        return lambda self, batch, *, train: change(real(self, batch, train=train), batch)
+
+    return (model, "__call__"), make
+
+
+for name, model, change in (
+    ("contexts are negatives too", word2vec.SkipGram, lambda p, b: p._replace(
+        negative=p.negative.at[..., b["text"].shape[1]:].set(
+            p.positive.sum(-1, keepdims=True) / b["negatives"].shape[1]))),
+    ("a negative counts once a word, not once a pair", word2vec.SkipGram, lambda p, b: p._replace(
+        negative=jnp.where(p.negative > 0, 1 / b["negatives"].shape[1], 0.0))),
+    ("the word itself is a negative", word2vec.Cbow, lambda p, b: p._replace(
+        negative=p.negative.at[..., b["left"].shape[1]:].set(1 / b["negatives"].shape[1]))),
+    ("negatives of a row count whole", word2vec.Cbow, lambda p, b: p._replace(
+        negative=p.negative * b["negatives"].shape[1])),
+):  # fmt: skip
+    bug(name, "word vectors", (model, "__call__"))(_of_pairs(model, change)[1])
+
+
+@bug("a word is its own context", "word vectors", (word2vec, "contexts"))
+def _(real):
+    def contexts(batch):
+        around, reach = real(batch)
+        return around.at[:, jnp.arange(around.shape[1]), reach + jnp.arange(around.shape[1])].set(
+            1
+        ), reach
+
+    return contexts
+
+
+@bug("rows that are not valid are contexts", "word vectors", (word2vec, "contexts"))
+def _(real):
+    return lambda batch: real({**batch, "valid": jnp.ones_like(batch["valid"])})
+
+
+@bug("the sum of the contexts, not their mean", "word vectors", (word2vec.Cbow, "__call__"))
+def _(real):
+    def call(self, batch, *, train):
+        pairs = real(self, batch, train=train)
+        around, _ = word2vec.contexts(batch)
+        return pairs._replace(scores=pairs.scores * around.sum(-1, keepdims=True))
+
+    return call
+
+
+@bug("GloVe's weight without its power", "word vectors", (word_vectors.LogCounts, "loss"))
+def _(real):
+    return lambda self, *args, **options: real(
+        dataclasses.replace(self, power=1.0), *args, **options
+    )
+
+
+@bug("GloVe's vectors without their contexts", "word vectors", (glove.GloVe, "vectors"))
+def _(real):
+    return lambda self: self.embedding.table[:, :-1]
+
+
+@bug("a .bin of the other byte order", "word vectors", (word_files, "FLOAT"))
+def _(real):
+    return real.newbyteorder(">")
+
+
+@bug("equal values have ranks of their own", "word vectors", (spearman, "ranks"))
+def _(real):
+    return lambda values: [float(r) for r in np.argsort(np.argsort(values, kind="stable")) + 1]
+
+
 # ---- running them
 
 
@@ -819,6 +1170,10 @@ ROOMS = {
     ),
     "loss": Room(loss_checks.CHECKS, loss_checks.Loss),
     "data": Room(data_checks.CHECKS),
+    "trees": Room(syntax_checks.TREE_CHECKS),
+    "words": Room(syntax_checks.CHECKS, syntax_checks.Words),
+    "classes": Room(classification_checks.CHECKS),
+    "word vectors": Room(word_checks.CHECKS, forget=word_checks.forget),
 }
 
 

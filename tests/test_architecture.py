@@ -49,6 +49,7 @@ HEAVY = {
     "rich": {"train/logs", "report", "main"},
     "matplotlib": {"report"},
     "tokenizers": {"text"},
+    "sacrebleu": {"metrics"},
     "pycocoevalcap": {"metrics"},
     "safetensors": {"pretrained"},
 }

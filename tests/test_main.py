@@ -27,6 +27,7 @@ from vlm_jax.data.source import InMemory
 from vlm_jax.data.views import Views
 from vlm_jax.report.results import read_results
 from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train import checkpoints
 from vlm_jax.train.checkpoints import Lock
 from vlm_jax.train.logs import read_metrics
 
@@ -36,9 +37,7 @@ ROOT = Path(__file__).parent.parent
 FUNCTIONS = (show_and_tell.paper, show_and_tell.scenes, show_and_tell.smoke)
 BEST = '{"$type": "vlm_jax.train.experiment:Best", "metric": "validation/parsed"}'
 TRAIN = ["smoke", "train", "--checkpoint_every", "1", "--evaluations.0.every=1", "--best", BEST]
-KEYS = (
-    "experiment function dataset split seed commit command device hours parameters metrics".split()
-)
+KEYS = "experiment function dataset split seed commit command device hours parameters signature metrics".split()
 
 
 def run(*argv):
@@ -132,6 +131,7 @@ def test_a_result_file_has_the_agreed_keys_and_says_how_it_came_about(workdir, t
     assert result["parameters"] == num_parameters() and result["hours"] > 0
     train, evaluate = result["command"].split(" && ")
     assert " train " in train and whole in evaluate
+    assert result["signature"].startswith("bleu+rougel+cider|tokeniser:ptb")
     assert {"bleu_4", "cider", "facts_right"} <= result["metrics"].keys()
     assert read_results(folder) == [result]
 
@@ -337,6 +337,27 @@ def test_step_names_a_checkpoint(workdir, tmp_path, capsys):
     number, values = kernel(tmp_path / "copy", "latest")
     assert number == 1 and "step 2 is damaged and left out" in capsys.readouterr().err
     np.testing.assert_array_equal(values, best[1])
+
+
+def test_last_n_is_the_mean_of_the_newest_checkpoints_and_is_recorded(workdir, tmp_path, capsys):
+    both = [checkpoints.load_variables(workdir, step) for step in (1, 2)]
+    mean, number = command_line._variables(workdir, "last-2")
+    assert number == 2 and mean.keys() == both[1].keys()
+    halves = jax.tree.map(
+        lambda a, b: ((np.float64(a) + np.float64(b)) / 2).astype(np.float32),
+        *(variables["params"] for variables in both),
+    )
+    jax.tree.map(np.testing.assert_array_equal, mean["params"], halves)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(mean["params"]))
+    newest, _ = command_line._variables(workdir, "last-1")
+    jax.tree.map(np.testing.assert_array_equal, newest["params"], both[1]["params"])
+    for step in ("last-3", "last-0", "last-"):
+        assert run("evaluate", "--workdir", workdir, "--step", step) == 2
+        assert f"given {step}" in (error := capsys.readouterr().err) and "last-1 to last-2" in error
+    whole = "--evaluations.0.max_batches=none"
+    assert run("evaluate", "--workdir", workdir, whole, "--step", "last-2", f"--record={tmp_path}") == 0  # fmt: skip
+    (result,) = read_results(tmp_path)
+    assert "--step last-2" in result["command"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

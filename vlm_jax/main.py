@@ -30,7 +30,10 @@ RESULTS = "experiments/results"
 VERBS = ("train", "evaluate", "predict", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
     "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
-    "step": ("STEP", "evaluate, predict: a number, latest, or best (the default)"),
+    "step": (
+        "STEP",
+        "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
+    ),
     "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
     "json": (None, "predict: a JSON object a line, with all that is known of each"),
@@ -143,7 +146,9 @@ def _evaluate(command: Command) -> None:
         )
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
-        print(json.dumps({"evaluation": evaluation.name, "step": step, **numbers}), flush=True)
+        signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
+        about = {"evaluation": evaluation.name, "step": step}
+        print(json.dumps({**about, **numbers, **signed}), flush=True)
         measured.append((evaluation, found.numbers))
     if "record" in command.options:
         run = _about_run(command, experiment, variables, workdir)
@@ -436,9 +441,15 @@ def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
         wanted = found[::-1]
     elif step.isdigit() and int(step) in found:
         wanted = [int(step)]
+    elif step.startswith("last-") and step[5:].isdigit() and 0 < int(step[5:]) <= len(found):
+        newest = found[-int(step[5:]) :]
+        return checkpoints.average_variables(workdir, newest), newest[-1]
     else:
         steps = ", ".join(map(str, found))
-        raise UserError(f"--step: given {step}, expected best, latest, or one of {steps}")
+        raise UserError(
+            f"--step: given {step}, expected best, latest, one of {steps}, or last-1 to last-{len(found)}, the mean of "
+            "so many of them (--keep_checkpoints says in training how many are kept)"
+        )
     for number in wanted:
         try:
             return checkpoints.load_variables(workdir, number), number
@@ -468,16 +479,23 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     about = command.about() | {"command": run["command"]}
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
-    if command.changes:  # what was measured is not what was trained: say how
+    if command.changes or "step" in command.options:  # what was measured is not what was trained
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
+        **_signature(experiment.task),
         "seed": experiment.seed,
         "commit": run["commit"],
         "device": run["device"],
         "hours": record.hours_of_training(workdir / "metrics.jsonl"),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
     }
+
+
+def _signature(task: Any) -> dict[str, str]:
+    """How the metrics of a task are computed, where they say so."""
+    metrics = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
+    return {"signature": " ".join(metric.signature() for metric in metrics)} if metrics else {}
 
 
 # ---- predict

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from tests.model_zoo import FEATURES, NUM_PLACES, filled, generators
+from vlm_jax.language.recurrent import RecurrentDecoder
+from vlm_jax.layers.initialisers import Uniform
+from vlm_jax.train.state import named_leaves
 from vlm_jax.types import BOS, EOS, PAD, Features
 
 LENGTH = 7
@@ -139,3 +142,16 @@ def test_decoders_with_attention_sow_it():
         assert bool(found) == (name in sowing)
         for leaf in found:
             assert leaf.shape in ((3, LENGTH, NUM_PLACES), (3, 4, LENGTH, NUM_PLACES))
+
+
+def test_all_matrices_are_drawn_from_the_initialiser_that_is_given():
+    decoder = RecurrentDecoder(
+        vocab_size=9, width=4, embedding_width=4, num_layers=2, matrix_init=Uniform(scale=0.01)
+    )
+    tokens = jnp.ones((1, 2), int)
+    init = jax.jit(lambda key: decoder.init(key, tokens, None, train=False))
+    params = init(jax.random.key(0))["params"]
+    matrices = {name: leaf for name, leaf in named_leaves(params).items() if leaf.ndim == 2}
+    assert len(matrices) == 6
+    for name, leaf in matrices.items():
+        assert 0.005 < np.abs(leaf).max() <= 0.01, name

@@ -186,3 +186,16 @@ def test_an_lstm_starts_by_remembering_and_gates_are_orthogonal_each():
     np.testing.assert_array_equal(params["bias"], [0] * H + [1] * H + [0] * 2 * H)
     for gate in np.split(np.asarray(params["recurrent_kernel_0"]), 4, axis=1):
         np.testing.assert_allclose(gate @ gate.T, np.eye(H), atol=1e-5)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_same_dropout_at_all_times_is_another_for_each_row(same):
+    """Gal and Ghahramani 2016: one mask a row."""
+    x, key = jnp.ones((3, 5, 4)), jax.random.key(0)
+    stack = RecurrentStack(cell=RNN(), width=8, dropout_rate=0.5, same_dropout=same)
+    variables = filled(jax.eval_shape(lambda: stack.init(key, x, train=False)))
+    run = jax.jit(lambda v: stack.apply(v, x, train=True, rngs={"dropout": key})[0])
+    dropped = np.asarray(run(variables) == 0)
+    assert 0 < dropped.mean() < 1
+    assert (dropped == dropped[:, :1]).all() == same
+    assert not (dropped[0] == dropped[1]).all()

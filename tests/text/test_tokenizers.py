@@ -16,6 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from vlm_jax import config
+from vlm_jax.data.source import Rows
 from vlm_jax.text import tokenizers
 from vlm_jax.text.tokenizers import BpeTokenizer, TokenizerFile, WordTokenizer, round_up
 from vlm_jax.types import BOS, EOS, PAD, UNK
@@ -385,3 +386,17 @@ def test_the_gpt2_vocabulary_gives_its_published_ids(tmp_path):
         ids = tokenizer.encode(text)
         assert min(ids) >= 4
         assert tokenizer.decode(ids) == text
+
+
+def test_words_between_spaces_stay_as_they_are_written(tmp_path):
+    text = "mr. <unk> 's $ N n't \u2019 t-shirt ,"
+    corpus = Rows(names=("text",), rows=((text,),))
+    tokenizer = WordTokenizer(
+        corpus=corpus, vocab_size=16, texts="text", spaces=True, lowercase=False
+    )
+    assert tokenizer.decode(tokenizer.encode(text)) == text == " ".join(tokenizer.words(text))
+    assert tokenizer.encode("mr. n") == [tokenizer.encode("mr.")[0], UNK]
+    assert tokenizer.encode("⟨pad⟩ \t⟨eos⟩") == [UNK, UNK], "no text becomes a special token"
+    tokenizer.save(tmp_path / "t.json")
+    again = dataclasses.replace(tokenizer, corpus=None, file=str(tmp_path / "t.json"))
+    assert again.encode(text) == tokenizer.encode(text)

@@ -26,7 +26,8 @@ class Streams:
     Every token of the source is predicted exactly once an epoch. train=True: endless, always in this order. `bytes`
     [b] is how many bytes of UTF-8 the texts have that end in a window, the line break after each counted: divide by
     their sum for bits per byte. With `context`, for decoders without a state, a window also has so many tokens of the
-    text before it; they are read and not predicted (`predicted` [b l] is False).
+    text before it, or as many as there are and padding before them; they are read and not predicted (`predicted`
+    [b context+length] is False). `length` is then the stride of a sliding window.
     """
 
     source: Source
@@ -64,12 +65,15 @@ class Streams:
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Iterates over (next position, batch), from the batch at `position` on; `shard` as in Pipeline.batches."""
         index, count = shard
-        if self.batch_size % count:
+        if not 0 <= index < count or self.batch_size % count or position < 0:
             raise ValueError(
-                f"a batch of {self.batch_size} rows cannot be divided among {count} hosts"
+                f"given position {position} and shard {shard}, expected a position of 0 or more and (index, count) with "
+                f"index < count, where count divides the batch of {self.batch_size} rows"
             )
         rows = self.batch_size // count
-        rows = np.arange(index * rows, (index + 1) * rows)
+        return self._from(position, np.arange(index * rows, (index + 1) * rows))
+
+    def _from(self, position: int, rows: np.ndarray) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         while self.train or position < self.num_batches:
             batch = self._batch(position % self.num_batches, rows)
             position += 1
@@ -79,23 +83,22 @@ class Streams:
         text, row_length = _tokens(self.source, self.tokenizer, self.key), self.row_length
         starts, ends = rows * row_length, np.minimum((rows + 1) * row_length, len(text.ids))
         first = starts + window * self.length  # the first that is predicted
-        before = np.minimum(self.context, window * self.length)
-        places = first[:, None] - before - 1 + np.arange(before + self.length + 1)[None]
-        inside = places < np.minimum(ends, first + self.length)[:, None]
-        target = np.where(inside, text.ids[np.clip(places, 0, len(text.ids) - 1)], PAD)
-        if before == window * self.length:
-            target[:, 0] = np.where(inside[:, 1], BOS, PAD)
-        target = np.pad(target, ((0, 0), (0, self.context - before)), constant_values=PAD)
-        predicted = np.zeros(target[:, 1:].shape, bool)
-        predicted[:, before : before + self.length] = inside[:, before + 1 :]
-        counts = np.where(inside, text.bytes[np.clip(places, 0, len(text.ids) - 1)], 0)
+        columns = np.arange(-self.context - 1, self.length)
+        places = first[:, None] + columns
+        valid = first < ends
+        inside = (places >= -1) & (places < ends[:, None]) & valid[:, None]
+        predicted = inside & (columns >= 0)
+        # With a context a row sees the row before it, and only the text has a beginning.
+        begins = places == (-1 if self.context else starts[:, None] - 1)
+        places = np.clip(places, 0, len(text.ids) - 1)
+        target = np.where(inside, np.where(begins, BOS, text.ids[places]), PAD)
         batch = {
-            "id": (window * self.batch_size + rows).astype(np.int32),
+            "id": np.where(valid, window * self.batch_size + rows, -1).astype(np.int32),
             "target": target.astype(np.int32),
-            "valid": inside[:, before + 1],
-            "bytes": counts[:, before + 1 :].sum(1).astype(np.int32),
+            "valid": valid,
+            "bytes": np.where(predicted, text.bytes[places], 0).sum(1).astype(np.int32),
         }
-        return {**batch, "predicted": predicted} if self.context else batch
+        return {**batch, "predicted": predicted[:, 1:]} if self.context else batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,13 +17,15 @@ class Tokenize:
         "a dog runs", max_length 4 -> [BOS, a, dog, EOS]
 
     `max_length` counts BOS and EOS. A longer text loses its last words and keeps its EOS, so that the model still
-    learns to stop; an empty one is [BOS, EOS]. So every row has at least one token to predict.
+    learns to stop; an empty one is [BOS, EOS]. So every row has at least one token to predict. With `keep_end` a
+    longer text loses its first words: a prompt, which is gone on from where it ends.
     """
 
     tokenizer: Tokenizer
     max_length: int
     key: str = "caption"
     output: str = "target"
+    keep_end: bool = False
 
     def __post_init__(self):
         if self.max_length < 2:
@@ -33,7 +35,8 @@ class Tokenize:
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         text = text_at(example, self.key, self)
-        ids = self.tokenizer.encode(text)[: self.max_length - 2]
+        ids, room = self.tokenizer.encode(text), self.max_length - 2
+        ids = ids[max(len(ids) - room, 0) :] if self.keep_end else ids[:room]
         row = np.full(self.max_length, PAD, np.int32)
         row[: len(ids) + 2] = [BOS, *ids, EOS]
         return {**example, self.output: row}

@@ -50,10 +50,9 @@ def _edmonds(scores: np.ndarray) -> np.ndarray:
         cycle = _cycle(heads)
         if cycle is None:
             break
-        # The cycle becomes one node, the last. Entering it at a word costs that word's arc of the cycle.
+        # The cycle becomes one node, the last.
         rest = np.setdiff1d(np.arange(len(scores)), cycle)
-        inside = scores[cycle, heads[cycle]]
-        into = scores[np.ix_(cycle, rest)] - inside[:, None]  # [cycle rest]
+        into = _ways_in(scores, cycle, rest, heads)
         out = scores[np.ix_(rest, cycle)]  # [rest cycle]
         contracted.append((cycle, rest, heads, cycle[into.argmax(0)], cycle[out.argmax(1)]))
         scores = np.block(
@@ -71,6 +70,13 @@ def _edmonds(scores: np.ndarray) -> np.ndarray:
         whole[entered[heads[node]]] = rest[heads[node]]
         heads = whole
     return heads[1:]
+
+
+def _ways_in(
+    scores: np.ndarray, cycle: np.ndarray, rest: np.ndarray, heads: np.ndarray
+) -> np.ndarray:
+    """[cycle rest]: entering the cycle at a word costs the arc of the cycle that ends there."""
+    return scores[np.ix_(cycle, rest)] - scores[cycle, heads[cycle]][:, None]
 
 
 def _cycle(heads: np.ndarray) -> np.ndarray | None:

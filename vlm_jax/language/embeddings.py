@@ -16,12 +16,12 @@ class Embedding(nn.Module, kw_only=True):
 
     vocab_size: int
     width: int
-    stddev: float = 0.1  # of the first values, where there is no `init`
-    init: Callable | None = None
+    stddev: float = 0.1  # of the first values, where there is no `table_init`
+    table_init: Callable | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
-        init = self.init or nn.initializers.normal(self.stddev)
+        init = self.table_init or nn.initializers.normal(self.stddev)
         self.table = self.param("table", init, (self.vocab_size, self.width))
 
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
@@ -40,7 +40,7 @@ class Vocabulary(nn.Module, kw_only=True):
     """Scores of all tokens, in float32: a linear layer, or the embedding's own table where that is given."""
 
     vocab_size: int
-    init: Callable | None = None  # of the linear layer's matrix
+    kernel_init: Callable | None = None  # of the linear layer
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -48,7 +48,7 @@ class Vocabulary(nn.Module, kw_only=True):
         self, x: Float[Array, "*l d"], table: Embedding | None = None
     ) -> Float[Array, "*l v"]:
         if table is None:
-            init = self.init or nn.linear.default_kernel_init
+            init = self.kernel_init or nn.linear.default_kernel_init
             layer = nn.Dense(self.vocab_size, kernel_init=init, dtype=self.dtype, name="linear")
             return layer(x).astype(jnp.float32)
         if x.shape[-1] != table.width:

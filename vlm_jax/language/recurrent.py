@@ -185,8 +185,8 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     call goes on from it, without a gradient through it (truncated backpropagation; Zaremba et al. 2014, section 4.1).
     A row whose first token is BOS starts anew. Cached steps are not concerned.
 
-    `same_dropout` gives a row one mask for all times, on word vectors and outputs alike. `init` is what all matrices
-    are drawn from, in place of what each has by itself.
+    `same_dropout` gives a row one mask for all times, on word vectors and outputs alike. `matrix_init` is what all
+    matrices are drawn from, in place of what each has by itself.
     """
 
     cell: Cell = LSTM()
@@ -203,7 +203,7 @@ class RecurrentDecoder(nn.Module, kw_only=True):
     carry: bool = False
     same_dropout: bool = False
     embedding_stddev: float = 0.1
-    init: Callable | None = None
+    matrix_init: Callable | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -211,10 +211,11 @@ class RecurrentDecoder(nn.Module, kw_only=True):
             vocab_size=self.vocab_size,
             width=self.embedding_width,
             stddev=self.embedding_stddev,
-            init=self.init,
+            table_init=self.matrix_init,
             dtype=self.dtype,
         )
-        inits = {} if self.init is None else {"kernel_init": self.init, "recurrent_init": self.init}
+        init = self.matrix_init
+        inits = {} if init is None else {"kernel_init": init, "recurrent_init": init}
         self.rnn = RecurrentStack(
             cell=self.cell,
             width=self.width,
@@ -224,7 +225,7 @@ class RecurrentDecoder(nn.Module, kw_only=True):
             dtype=self.dtype,
             **inits,
         )
-        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, init=self.init, dtype=self.dtype)
+        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, kernel_init=init, dtype=self.dtype)
         times = (1,) if self.same_dropout else ()
         self.embedding_dropout = nn.Dropout(self.embedding_dropout_rate, broadcast_dims=times)
         self.output_dropout = nn.Dropout(self.output_dropout_rate, broadcast_dims=times)

@@ -1,7 +1,9 @@
 """python -m vlm_jax.metrics captioning --references refs.json --predictions hyps.json [--meteor]
+python -m vlm_jax.metrics translation --references test.de --predictions hyps.de
 
-Both files are JSON objects, image id -> list of captions; a list of predictions holds one. Prints
-one JSON object: the scores, times 100, and the signature that makes them comparable.
+Captions: both files are JSON objects, image id -> list of captions; a list of predictions holds one.
+Translations: both files have a text a line, as a person writes it. Prints one JSON object: the
+scores, times 100, and the signature that makes them comparable.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from typing import Any
 from vlm_jax.metrics.base import score
 from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.meteor import require_meteor
+from vlm_jax.metrics.sacrebleu import SacreBleu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,9 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     captioning.add_argument("--references", type=Path, required=True, metavar="JSON")
     captioning.add_argument("--predictions", type=Path, required=True, metavar="JSON")
     captioning.add_argument("--meteor", action="store_true", help="needs Java and coco-eval")
+    translation = kinds.add_parser("translation", help="BLEU as sacreBLEU computes it")
+    translation.add_argument("--references", type=Path, required=True, metavar="TXT")
+    translation.add_argument("--predictions", type=Path, required=True, metavar="TXT")
     options = parser.parse_args(arguments)
     try:
-        scores = score_files(options.references, options.predictions, meteor=options.meteor)
+        if options.kind == "translation":
+            scores = score_lines(options.references, options.predictions)
+        else:
+            scores = score_files(options.references, options.predictions, meteor=options.meteor)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -63,6 +72,31 @@ def score_files(references_file: Path, predictions_file: Path, *, meteor: bool) 
     how_many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     size = f"references:{how_many}|images:{len(references)}"
     return {**numbers, "signature": f"{metric.signature()}|{size}"}
+
+
+def score_lines(references_file: Path, predictions_file: Path) -> dict[str, Any]:
+    references, predictions = read_lines(references_file), read_lines(predictions_file)
+    if len(references) != len(predictions):
+        raise ValueError(
+            f"{predictions_file} has {len(predictions)} lines, {references_file} {len(references)}; expected a "
+            "translation for each reference, on its line"
+        )
+    metric = SacreBleu(reference="target")
+    gold = {number: [text] for number, text in enumerate(references)}
+    numbers = score(metric, dict(enumerate(predictions)), gold)
+    return {**numbers, "signature": f"{metric.signature()}|lines:{len(references)}"}
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file; empty ones too, but for what follows the last line break."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text: {error}") from None
+    lines = lines if lines[-1] else lines[:-1]
+    if not lines:
+        raise ValueError(f"{file} holds no lines")
+    return lines
 
 
 def read_texts(file: Path) -> dict[str, list[str]]:

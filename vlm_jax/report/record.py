@@ -20,8 +20,9 @@ def write_results(
     """Writes one file a data set and split; returns their paths.
 
     `run` has experiment, function, seed, commit, command, device, hours and parameters; `measured` are evaluations
-    with their numbers. Evaluations of one split (captions of pictures, perplexity of pairs) share its file, and a
-    file of the same run that is there already keeps its other metrics.
+    with their numbers. `signature`, where the run has one, says how the metrics were computed. Evaluations of one split
+    (captions of pictures, perplexity of pairs) share its file, and a file of the same run that is there already keeps
+    its other metrics.
     """
     paths = []
     for evaluation, numbers in measured:
@@ -37,6 +38,7 @@ def write_results(
             "device": run["device"],
             "hours": run["hours"],
             "parameters": run["parameters"],
+            **({"signature": run["signature"]} if "signature" in run else {}),
         }
         name = "{experiment}.{function}.{dataset}{0}.s{seed}.json".format(
             "" if split == "test" else f"-{split}", **result

@@ -41,6 +41,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "cider_gain": "CIDEr gain",
     "prompt_satisfied": "prompt satisfied",
     "perplexity": "perplexity",
+    "bits_per_byte": "bits per byte",
     "loss": "loss",
 }
 _WITHOUT_PAPER = 3  # metrics shown of a run that no paper has numbers for
@@ -57,7 +58,7 @@ _TYPES = {
     "parameters": int,
     "metrics": dict,
 }
-_OPTIONAL = {"recorded": str}
+_OPTIONAL = {"recorded": str, "signature": str}
 
 
 class MalformedResult(ValueError):
@@ -213,7 +214,7 @@ def mean_and_deviation(name: str, values: Sequence[float]) -> str:
 
 
 def _decimals(name: str, value: float) -> str:
-    return f"{value:.2f}" if name in ("perplexity", "loss") else f"{value:.1f}"
+    return f"{value:.2f}" if name in ("perplexity", "bits_per_byte", "loss") else f"{value:.1f}"
 
 
 def _short(count: float) -> str:

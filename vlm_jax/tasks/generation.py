@@ -33,8 +33,8 @@ class Generation:
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         inputs, labels, mask = shift(batch)
-        # What goes on from batch to batch does so in evaluation too.
-        state = [name for name in variables if name == CARRY or (train and name != "params")]
+        # What goes on from batch to batch does so in evaluation too, and begins where the variables have none of it.
+        state = {CARRY, *(name for name in variables if train and name != "params")}
         logits, updated = model.apply(
             variables,
             {**batch, "target": inputs},

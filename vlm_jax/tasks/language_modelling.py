@@ -18,8 +18,8 @@ from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
 class LanguageModelling(Generation):
     """`Generation` of the windows of a long text (data/streams.py), in nats per token.
 
-    In evaluation, where the batch says how many `bytes` [b] its texts have, also "bits_per_byte", which does not depend on how the
-    text is cut into tokens. `predict` goes on from batch["prompt"] [b l] = BOS, words, EOS or not, PAD ...: as in
+    In evaluation, where the batch says how many `bytes` [b] its texts have, also "bits_per_byte", which does not depend
+    on how the text is cut into tokens. `predict` goes on from batch["prompt"] [b l] = BOS, words, EOS or not, PAD ...: as in
     a stream, a sentence follows the EOS of the one before, so the prompt's BOS is read as EOS.
     """
 

@@ -173,6 +173,7 @@ class WordTokenizer(_Base):
     With `spaces` a word is whatever stands between spaces, for texts that are cut into words already:
 
         "mr. <unk> 's $ N" -> mr. | <unk> | 's | $ | N, with lowercase=False
+
     Rows: the words seen at least `min_count` times, the most frequent `vocab_size - 4` of them, by falling count
     and then by alphabet, so that ties fall the same way everywhere. Other words are UNK. With fewer words the
     last rows stay unused.
@@ -340,8 +341,11 @@ class _Rows:
 
 
 class _WordRows(_Rows):
+    def encode(self, text: str) -> list[int]:
+        return super().encode(_without_brackets(text))
+
     def words(self, text: str) -> list[str]:
-        cleaned = self.rust.normalizer.normalize_str(text)
+        cleaned = self.rust.normalizer.normalize_str(_without_brackets(text))
         return [word for word, _ in self.rust.pre_tokenizer.pre_tokenize_str(cleaned)]
 
     def normalise(self, text: str) -> str:
@@ -420,6 +424,11 @@ def _well_formed(text: str) -> str:
         return text
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _without_brackets(text: str) -> str:
+    """No word contains the brackets of the special tokens: they separate words."""
+    return text.replace("⟨", " ").replace("⟩", " ")
 
 
 def _word_splitter():

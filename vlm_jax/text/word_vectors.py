@@ -104,7 +104,8 @@ def _text(path: Path) -> Iterator:
             try:
                 if len(numbers) != width or _is_number(word.rpartition(b" ")[2], b" " in word):
                     raise ValueError
-                vector = np.array(numbers, np.bytes_).astype(np.float32)
+                with np.errstate(over="ignore"):  # too large is not finite, which is refused below
+                    vector = np.array(numbers, np.bytes_).astype(np.float32)
             except ValueError:
                 raise ValueError(
                     f"{path} line {number}: given {_shown(line)}, expected a word and {width} numbers"
@@ -143,16 +144,15 @@ def _binary(path: Path) -> Iterator:
             place = f"byte {start:,}"
             chunk = file.read(MAX_WORD_BYTES)
             word, space, _ = chunk.partition(b" ")
+            name = _decoded(word.removeprefix(b"\n"))
             if not space:
                 what = "the file ends" if start + len(chunk) >= size else "no space"
                 raise ValueError(f"{path} {place}: {what} within a word, {chunk[:40]!r} ...")
             file.seek(start + len(word) + 1)
             numbers = file.read(4 * width)
             if len(numbers) != 4 * width:
-                raise ValueError(
-                    f"{path} {place}: the file ends within the numbers of {_decoded(word)!r}"
-                )
-            yield place, _decoded(word.lstrip(b"\n")), np.frombuffer(numbers, FLOAT)
+                raise ValueError(f"{path} {place}: the file ends within the numbers of {name!r}")
+            yield place, name, np.frombuffer(numbers, FLOAT)
         place, rest = file.tell(), file.read(2)
         if rest.strip(b"\n"):
             raise ValueError(

@@ -22,11 +22,12 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax import config
@@ -105,6 +106,21 @@ def load_variables(workdir: Path, step: int | None = None) -> Variables:
         leaves = found.state
     tree = _nested(leaves)
     return {"params": tree.get("ema") or tree["params"], **tree.get("collections", {})}
+
+
+def average_variables(workdir: Path, chosen: Sequence[int]) -> Variables:
+    """`load_variables` with the mean of the parameters of several steps (Vaswani et al. 2017, section 6.1).
+
+    The sums are float64 and the means float32, so the order has no effect; a parameter that all steps share is returned
+    as it is. The other collections are those of the newest step.
+    """
+    variables = load_variables(workdir, max(chosen))
+    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float64), variables["params"])
+    for step in sorted(chosen):
+        params = load_variables(workdir, step)["params"]
+        total = jax.tree.map(lambda t, leaf: t + np.asarray(leaf, np.float64), total, params)
+    params = jax.tree.map(lambda t: jnp.asarray(t / len(chosen), jnp.float32), total)
+    return {**variables, "params": params}
 
 
 def load_experiment(workdir: Path) -> Any:

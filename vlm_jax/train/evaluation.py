@@ -85,8 +85,9 @@ class Evaluator:
                 break
             placed = self._place(batch)
             if evaluation.loss:
-                if CARRY in variables:
-                    carry = _no_carry(variables[CARRY], placed) if carry is None else carry
+                if carry is None and CARRY in variables:
+                    carry = _no_carry(variables[CARRY], placed)
+                if carry is not None:
                     variables = {**variables, CARRY: carry}
                 found, carry = self._loss(variables, placed)
                 sums = found if sums is None else {name: sums[name] + found[name] for name in found}

