@@ -8,7 +8,10 @@ import numpy as np
 
 from tests import model_zoo
 from tests.decoding.toys import compiled
+from vlm_jax.data.copying import ExtendedTarget, ExtendedText
+from vlm_jax.data.source import Rows
 from vlm_jax.language.copying import PointerGenerator
+from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.types import BOS, EOS, PAD, UNK, Features
 
 V, S = 13, 3
@@ -162,7 +165,23 @@ def check_a_copied_word_is_read_as_unknown(p):
     np.testing.assert_array_equal(unknown, slots)
 
 
+def check_unknown_words_have_rows_of_their_own(p):
+    """The first unknown word is row V, in the text and in what is to be written; the spelling says which it is."""
+    corpus = Rows(names=("body",), rows=(("ask about deal",),))
+    words = WordTokenizer(corpus=corpus, texts="body", vocab_size=V)
+    text = ExtendedText(tokenizer=words, max_length=7, num_slots=2)
+    target = ExtendedTarget(tokenizer=words, max_length=5)
+    example = target(
+        text({"id": 0, "body": "ask krista about tana krista", "subject": "tana krista"})
+    )
+    ask, about = words.encode("ask about")
+    assert example["text"].tolist() == [ask, V, about, V + 1, V, PAD, PAD]
+    assert example["target"].tolist() == [BOS, V + 1, V, EOS, PAD]
+    assert bytes(example["spelling"][1]).rstrip(b"\0") == b"tana"
+
+
 CHECKS = (
+    check_unknown_words_have_rows_of_their_own,
     check_probabilities_sum_to_one,
     check_the_equations,
     check_only_the_words_of_the_text_are_copied,
