@@ -11,11 +11,13 @@ makes the command fail.
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -30,6 +32,7 @@ import optax
 from tests import model_zoo
 from tests.invariants import (
     classification_checks,
+    copying_checks,
     data_checks,
     decoding_checks,
     language_model_checks,
@@ -49,10 +52,12 @@ from vlm_jax.data import (
     word_transforms,
     word_windows,
 )
+from vlm_jax.data import copying as data_copying
 from vlm_jax.decoding import base as decoding
 from vlm_jax.decoding import beam_search, sampling, spanning_tree
-from vlm_jax.language import attention_decoder, glove, recurrent, transformer, word2vec
+from vlm_jax.language import attention_decoder, copying, glove, recurrent, transformer, word2vec
 from vlm_jax.language.attention_decoder import AttentionDecoder
+from vlm_jax.language.copying import PointerGenerator
 from vlm_jax.language.recurrent import RecurrentDecoder
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.language.word_characters import CharacterCnn
@@ -1392,6 +1397,106 @@ def _(real):
     return -1
 
 
+# ---- summarisation
+
+
+def _with(**functions):
+    """`flax.linen` as the copying decoder sees it, some of its functions replaced."""
+    return lambda real: types.SimpleNamespace(**{**vars(real), **functions})
+
+
+COPYING_NN = (copying, "nn")
+PLACES = (copying, "places_of")
+COPY_LOOK = (attention_decoder._Step, "look")
+TURNS = itertools.cycle((1, 0))  # the gate is asked for first, then 1 minus the gate
+EXTENDED_TEXT = (data_copying.ExtendedText, "__call__")
+
+bug("p_gen is upside down", "copying", COPYING_NN)(
+    _with(log_sigmoid=lambda x: jax.nn.log_sigmoid(-x))
+)
+bug("the copy distribution comes on top: no sum of one", "copying", COPYING_NN)(
+    _with(log_sigmoid=lambda x: next(TURNS) * jax.nn.log_sigmoid(x))
+)
+bug("the vocabulary's scores are mixed before their softmax", "copying", COPYING_NN)(
+    _with(log_softmax=lambda x: x)
+)
+
+
+@bug("padding is copied", "copying", PLACES)
+def _(real):
+    return lambda memory, rows: real(memory.replace(mask=jnp.ones_like(memory.mask)), rows)
+
+
+@bug("padding of the text is looked at", "copying", LOOK)
+def _(real):
+    return lambda scores, mask: jax.nn.softmax(scores)
+
+
+@bug("copies of the words of another text", "copying", PLACES)
+def _(real):
+    return lambda memory, rows: real(memory.replace(tokens=jnp.roll(memory.tokens, 1, 0)), rows)
+
+
+@bug("only the first of like words is copied", "copying", PLACES)
+def _(real):
+    def places_of(memory, rows):
+        row, alike = real(memory, rows)
+        return row, alike & jnp.eye(alike.shape[-1], dtype=bool)
+
+    return places_of
+
+
+@bug("coverage counts the present step", "copying", COPY_LOOK)
+def _(real):
+    def look(self, *arguments):
+        looks, after = real(self, *arguments)
+        return {**looks, "again": looks["weights"].sum(-1)}, after
+
+    return look
+
+
+@bug("coverage remembers one step", "copying", COPY_LOOK)
+def _(real):
+    def look(self, *arguments):
+        looks, after = real(self, *arguments)
+        return looks, {**after, "coverage": looks["weights"]}
+
+    return look
+
+
+@bug("a copied word is read as padding", "copying", (PointerGenerator, "read"))
+def _(real):
+    return lambda self, tokens, *rest, **options: real(
+        self, jnp.where(tokens < self.vocab_size, tokens, PAD), *rest, **options
+    )
+
+
+@bug("unknown words are one row too high", "copying", EXTENDED_TEXT)
+def _(real):
+    def call(self, example, rng=None):
+        found = real(self, example, rng)
+        text = found[self.output]
+        return {**found, self.output: text + (text >= self.tokenizer.vocab_size)}
+
+    return call
+
+
+@bug("every unknown word has a slot of its own", "copying", EXTENDED_TEXT)
+def _(real):
+    def call(self, example, rng=None):
+        found = real(self, example, rng)
+        unknown = found[self.output] >= self.tokenizer.vocab_size
+        rows = self.tokenizer.vocab_size + np.cumsum(unknown) - 1
+        return {**found, self.output: np.where(unknown, rows, found[self.output])}
+
+    return call
+
+
+@bug("what is to be copied is taught as unknown", "copying", (data_copying, "spelled"))
+def _(real):
+    return lambda spelling: {}
+
+
 # ---- running them
 
 
@@ -1453,6 +1558,7 @@ ROOMS = {
     "word vectors": Room(word_checks.CHECKS, forget=word_checks.forget),
     "translation data": Room(translation_checks.DATA_CHECKS, forget=translation_checks.forget),
     "translation": Room(translation_checks.READER_CHECKS, translation_subject),
+    "copying": Room(copying_checks.CHECKS, copying_checks.Pointer),
 }
 
 
