@@ -16,7 +16,7 @@ from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.generation import shift
 from vlm_jax.tasks.language_modelling import LanguageModelling
 from vlm_jax.text.tokenizers import WordTokenizer
-from vlm_jax.train.checkpoints import load_params
+from vlm_jax.train.checkpoints import load_variables
 from vlm_jax.train.evaluation import Evaluation, Evaluator, evaluate
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.loop import train
@@ -197,8 +197,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, compiled_a
     train(experiment(3), tmp_path, Quiet())
     resumed = train(experiment(5), tmp_path, Quiet())
     assert state_hash(resumed) == state_hash(state)
-    only = {"params": load_params(tmp_path)}
-    assert numbers(only, batch_size=1) == numbers(resumed.variables, batch_size=1)
+    read_back = load_variables(tmp_path)
+    assert numbers(read_back, batch_size=1) == numbers(resumed.variables, batch_size=1)
 
 
 def test_what_would_mix_up_rows_is_refused(variables):

@@ -33,7 +33,7 @@ import numpy as np
 from vlm_jax import config
 from vlm_jax.train.faults import faultpoint
 from vlm_jax.train.state import State, leaf_hash, named_leaves
-from vlm_jax.types import Variables
+from vlm_jax.types import CARRY, Variables
 
 FORMAT = 1
 MAX_LISTED = 38  # differing paths in one message, so that it stays below 40 lines
@@ -91,7 +91,10 @@ def load_params(workdir: Path, step: int | None = None) -> Any:
 
 
 def load_variables(workdir: Path, step: int | None = None) -> Variables:
-    """`load_params` with the other collections: what `model.apply` takes."""
+    """`load_params` with the other collections: what `model.apply` takes.
+
+    Without what went on from batch to batch, which is of use to the run alone.
+    """
     folder = Path(workdir).absolute() / "checkpoints"
     if step is None:
         step = best_step(workdir)
@@ -105,7 +108,8 @@ def load_variables(workdir: Path, step: int | None = None) -> Variables:
             raise CheckpointError(f"{folder} has no checkpoint; train first")
         leaves = found.state
     tree = _nested(leaves)
-    return {"params": tree.get("ema") or tree["params"], **tree.get("collections", {})}
+    collections = {k: v for k, v in tree.get("collections", {}).items() if k != CARRY}
+    return {"params": tree.get("ema") or tree["params"], **collections}
 
 
 def average_variables(workdir: Path, chosen: Sequence[int]) -> Variables:
