@@ -41,6 +41,7 @@ from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.main import main
 from vlm_jax.metrics.rouge import Rouge
 from vlm_jax.models.generator import Generator
+from vlm_jax.report.summaries import Summaries
 from vlm_jax.tasks.summarisation import Summarisation
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
@@ -289,6 +290,7 @@ def summariser(
                 name=name,
                 data=data.pipeline(source),
                 every=every if name == "validation" else None,
+                reports=(Summaries(source=source),),
             )
             for name, source in data.held_out.items()
         ),

@@ -20,9 +20,10 @@ from vlm_jax.language.recurrent import (
     RecurrentDecoder,
     RecurrentEncoder,
 )
-from vlm_jax.language.transformer import TransformerDecoder
+from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.layers.recurrent import GRU, LSTM, RNN, ResetAfterGRU
 from vlm_jax.models.generator import Generator
+from vlm_jax.types import UNK
 from vlm_jax.vision.precomputed import Precomputed
 
 VOCAB_SIZE = 23
@@ -64,8 +65,17 @@ def generators() -> dict[str, Generator]:
     }
 
 
+def language_models() -> dict[str, Generator]:
+    """Name -> generator without a memory; together they have what only language models use."""
+    decoders = {
+        "lstm": _recurrent(cell=LSTM(), num_layers=2, carry=True, same_dropout=True, tied=True),
+        "transformer": _transformer(max_length=12),
+    }
+    return {f"{name}_lm": Generator(decoder=decoder) for name, decoder in decoders.items()}
+
+
 def text_generators() -> dict[str, Generator]:
-    """Name -> model that reads `batch["text"]` [b n], such as TEXT."""
+    """Name -> model that reads `batch["text"]` [b n], such as `text_of(model)`."""
     reader = RecurrentEncoder(vocab_size=VOCAB_SIZE, width=8, embedding_width=16)
     pointer = PointerGenerator(
         vocab_size=VOCAB_SIZE,
@@ -78,13 +88,32 @@ def text_generators() -> dict[str, Generator]:
         coverage_weight=0.5,
         tied=True,
     )
+    recurrent = RecurrentEncoder(cell=GRU(), vocab_size=VOCAB_SIZE, width=8, embedding_width=16)
+    sizes = {"vocab_size": VOCAB_SIZE, "width": 16, "num_layers": 2, "num_heads": 4, "hidden": 32}
     return {
+        "translation_recurrent": Generator(
+            decoder=_attention(cell=GRU(), gated=False, tied=True),
+            text_encoder=recurrent,
+            joint_embedding=True,
+        ),
+        "translation_transformer": Generator(
+            decoder=TransformerDecoder(**sizes),
+            text_encoder=TransformerEncoder(**sizes),
+            joint_embedding=True,
+        ),
         "pointer_generator": Generator(
             decoder=pointer,
             text_encoder=CopyableText(encoder=reader, vocab_size=VOCAB_SIZE),
             joint_embedding=True,
-        )
+        ),
     }
+
+
+def text_of(model: Generator) -> np.ndarray:
+    """TEXT as the model may be given it: what it has no row for is UNK."""
+    if hasattr(model.decoder, "num_slots"):
+        return TEXT
+    return np.where(TEXT < VOCAB_SIZE, TEXT, UNK)
 
 
 def _recurrent(**fields) -> RecurrentDecoder:

@@ -11,11 +11,13 @@ makes the command fail.
 
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -30,30 +32,44 @@ import optax
 from tests import model_zoo
 from tests.invariants import (
     classification_checks,
+    copying_checks,
     data_checks,
     decoding_checks,
+    language_model_checks,
     loss_checks,
     model_checks,
     syntax_checks,
     training_checks,
+    translation_checks,
     word_checks,
 )
 from tests.invariants.subject import B, Subject
-from vlm_jax.data import pipeline, word_transforms, word_windows
+from vlm_jax.data import (
+    buckets,
+    pipeline,
+    streams,
+    text_transforms,
+    word_transforms,
+    word_windows,
+)
+from vlm_jax.data import copying as data_copying
 from vlm_jax.decoding import base as decoding
 from vlm_jax.decoding import beam_search, sampling, spanning_tree
-from vlm_jax.language import attention_decoder, glove, transformer, word2vec
+from vlm_jax.language import attention_decoder, copying, glove, recurrent, transformer, word2vec
 from vlm_jax.language.attention_decoder import AttentionDecoder
+from vlm_jax.language.copying import PointerGenerator
+from vlm_jax.language.recurrent import RecurrentDecoder
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.language.word_characters import CharacterCnn
 from vlm_jax.layers import attention, norm, pooling
 from vlm_jax.layers.biaffine import DeepBiaffine
-from vlm_jax.metrics import accuracy, attachment, spearman
+from vlm_jax.metrics import accuracy, attachment, sacrebleu, spearman
 from vlm_jax.metrics import base as metrics
 from vlm_jax.metrics.base import Mean
 from vlm_jax.models import tagger
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks import classification, generation, parsing, tagging, word_vectors
+from vlm_jax.tasks.language_modelling import LanguageModelling
 from vlm_jax.text import lexicon
 from vlm_jax.text import word_vectors as word_files
 from vlm_jax.train import checkpoints, evaluation, optimizers, state, steps
@@ -1121,6 +1137,366 @@ def _(real):
     return lambda values: [float(r) for r in np.argsort(np.argsort(values, kind="stable")) + 1]
 
 
+# ---- language models
+
+WINDOW = (streams.Streams, "_batch")
+TEXT = (streams, "_tokens")
+WRITTEN = (LanguageModelling, "predict")
+
+
+def _with_window(change):
+    """Batches where `change(stream, batch)` gives what is different."""
+
+    def make(real):
+        def window(self, number, rows):
+            batch = real(self, number, rows)
+            return {**batch, **change(self, batch)}
+
+        return window
+
+    return make
+
+
+def _also_predicted(stream, batch):
+    """The last token of the context."""
+    if not stream.context:
+        return {}
+    predicted = batch["predicted"].copy()
+    predicted[:, stream.context - 1] = True
+    return {"predicted": predicted}
+
+
+def _without_context(stream, batch):
+    if not stream.context:
+        return {}
+    target = batch["target"].copy()
+    target[:, : stream.context] = PAD
+    return {"target": target}
+
+
+bug("a window predicts a token twice", "language models", WINDOW)(_with_window(_also_predicted))
+bug("the context is not read", "language models", WINDOW)(_with_window(_without_context))
+
+
+@bug("what does not fill a window is left out", "language models", (streams.Streams, "num_batches"))
+def _(real):
+    return property(lambda self: self.row_length // self.length)
+
+
+@bug("the carried state is dropped", "language models", (RecurrentDecoder, "_carried"))
+def _(real):
+    def carried(self, tokens, start):
+        real(self, tokens, start)
+        return start
+
+    return carried
+
+
+@bug("evaluation carries nothing", "language models", (generation, "CARRY"))
+def _(real):
+    return "nothing"
+
+
+@bug("the state leaks into the next epoch", "language models", (recurrent, "hold"))
+def _(real):
+    return lambda after, before, keep: after
+
+
+@bug("the state begins anew in every window", "language models", (recurrent, "hold"))
+def _(real):
+    return lambda after, before, keep: before
+
+
+@bug("perplexity over the windows, not the tokens", "language models", (evaluation, "_means"))
+def _(real):
+    def means(sums, perplexity):
+        loss = sums["loss"]
+        return real({**sums, "loss": Mean(total=loss.total, count=loss.count / 7)}, perplexity)
+
+    return means
+
+
+@bug("bits per token are called bits per byte", "language models", WINDOW)
+def _(real):
+    def window(self, number, rows):
+        batch = real(self, number, rows)
+        return {**batch, "bytes": (batch["target"][:, 1:] != PAD).sum(1).astype(np.int32)}
+
+    return window
+
+
+@bug("characters are counted, not bytes", "language models", TEXT)
+def _(real):
+    def tokens(source, tokenizer, key):
+        found, sizes = real(source, tokenizer, key), [len(source[i][key]) + 1 for i in range(5)]
+        counts = np.zeros_like(found.bytes)
+        counts[found.ids == EOS] = sizes
+        return dataclasses.replace(found, bytes=counts)
+
+    return tokens
+
+
+@bug("the ends of lines are not counted", "language models", TEXT)
+def _(real):
+    def tokens(source, tokenizer, key):
+        found = real(source, tokenizer, key)
+        return dataclasses.replace(found, bytes=np.maximum(found.bytes - 1, 0))
+
+    return tokens
+
+
+@bug("the last word of a prompt is not read", "language models", WRITTEN)
+def _(real):
+    def predict(self, model, variables, batch, key):
+        words = batch["prompt"] > EOS
+        last = words & ~jnp.roll(words, -1, axis=1)
+        prompt = jnp.where(last, PAD, batch["prompt"])
+        return real(self, model, variables, {**batch, "prompt": prompt}, key)
+
+    return predict
+
+
+# ---- translation: batches by tokens, what is read, BLEU, averages
+
+PACK = (buckets.Buckets, "pack")
+MEASURE = (buckets, "_lengths")
+BLEU = (sacrebleu.SacreBleu, "stats")
+
+
+@bug("token batches drop the remainder", "translation data", PACK)
+def _(real):
+    def pack(self, order, buckets, multiple, random):
+        batches = real(self, order, buckets, multiple, random)
+        return [(b, rows) for b, rows in batches if len(rows) == self.rows(b, multiple)]
+
+    return pack
+
+
+@bug("copies in the last token batch count", "translation data", (pipeline._MakeBatch, "_train"))
+def _(real):
+    return lambda self, picks, *fits: real(self, [p._replace(counts=True) for p in picks], *fits)
+
+
+@bug("every epoch has the same token batches", "translation data", (pipeline, "_packed"))
+def _(real):
+    return lambda seed, epoch, *others: real(seed, 0, *others)
+
+
+@bug("hosts pack batches of their own", "translation data", BATCHES)
+def _(real):
+    return lambda self, position=0, shard=(0, 1): real(
+        dataclasses.replace(self, seed=self.seed + shard[0]), position, shard
+    )
+
+
+@bug("as many rows whatever the length", "translation data", (buckets.Buckets, "rows"))
+def _(real):
+    return lambda self, bucket, multiple: real(self, 0, multiple)
+
+
+@bug("a long source is cut silently", "translation data", MEASURE)
+def _(real):
+    return lambda example, buckets: [0, real(example, buckets)[1]]
+
+
+@bug("a long target is cut silently", "translation data", MEASURE)
+def _(real):
+    return lambda example, buckets: [real(example, buckets)[0], 0]
+
+
+@bug("the length leaves EOS out", "translation data", MEASURE)
+def _(real):
+    return lambda example, buckets: [length - 1 for length in real(example, buckets)]
+
+
+@bug(
+    "the target's language is read as the source",
+    "translation data",
+    (text_transforms.Tokenize, "__call__"),
+)
+def _(real):
+    return lambda self, example, rng=None: real(dataclasses.replace(self, key="de"), example, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scores(metrics.Stats):
+    scores: tuple
+
+
+@bug(
+    "BLEU is the mean over the sentences",
+    "translation data",
+    BLEU,
+    (sacrebleu.SacreBleu, "result"),
+)
+def _(stats, result):
+    return (
+        lambda self, text, gold: _Scores((result(self, stats(self, text, gold))["bleu"],)),
+        lambda self, found: {"bleu": float(np.mean(found.scores))},
+    )
+
+
+@bug("BLEU without the case", "translation data", BLEU)
+def _(real):
+    return lambda self, text, gold: real(self, text.lower(), [g.lower() for g in gold])
+
+
+@bug("BLEU of the reference by the prediction", "translation data", BLEU)
+def _(real):
+    return lambda self, text, gold: real(self, gold[0], [text])
+
+
+AVERAGE = (checkpoints, "average_variables")
+LOAD = (checkpoints, "load_variables")
+
+
+@bug("the average forgets one checkpoint", "translation data", AVERAGE)
+def _(real):
+    return lambda workdir, chosen: real(workdir, sorted(chosen)[1:])
+
+
+@bug("the newest checkpoint is called the average", "translation data", AVERAGE)
+def _(real):
+    return lambda workdir, chosen: real(workdir, [max(chosen)])
+
+
+@bug("the average is that of the optimizer's moments", "translation data", LOAD)
+def _(real):
+    def load(workdir, step=None):
+        leaves = checkpoints._read(workdir / "checkpoints" / str(step), None)[0]
+        return {"params": checkpoints._nested(leaves)["opt_state"]["mu"]}
+
+    return load
+
+
+def _of_mask(change):
+    """An encoder whose memory has the mask `change(mask)`."""
+
+    def make(real):
+        def encode(self, batch, *, train):
+            memory = real(self, batch, train=train)
+            return memory.replace(mask=change(memory.mask))
+
+        return encode
+
+    return make
+
+
+bug("padding of the source is looked at", "translation", ENCODE)(_of_mask(jnp.ones_like))
+bug("only the first half of the source is looked at", "translation", ENCODE)(
+    _of_mask(lambda mask: mask & (jnp.arange(mask.shape[1]) < mask.shape[1] // 2)[None])
+)
+bug("the source of another row", "translation", ENCODE)(
+    _of_memory(lambda values: jnp.roll(values, 1, axis=0))
+)
+bug("the source is ignored", "translation", ENCODE)(_of_memory(lambda values: 0 * values))
+
+
+@bug("padding is a word of the source", "translation", (transformer, "PAD"))
+def _(real):
+    return -1
+
+
+# ---- summarisation
+
+
+def _with(**functions):
+    """`flax.linen` as the copying decoder sees it, some of its functions replaced."""
+    return lambda real: types.SimpleNamespace(**{**vars(real), **functions})
+
+
+COPYING_NN = (copying, "nn")
+PLACES = (copying, "places_of")
+COPY_LOOK = (attention_decoder._Step, "look")
+TURNS = itertools.cycle((1, 0))  # the gate is asked for first, then 1 minus the gate
+EXTENDED_TEXT = (data_copying.ExtendedText, "__call__")
+
+bug("p_gen is upside down", "copying", COPYING_NN)(
+    _with(log_sigmoid=lambda x: jax.nn.log_sigmoid(-x))
+)
+bug("the copy distribution comes on top: no sum of one", "copying", COPYING_NN)(
+    _with(log_sigmoid=lambda x: next(TURNS) * jax.nn.log_sigmoid(x))
+)
+bug("the vocabulary's scores are mixed before their softmax", "copying", COPYING_NN)(
+    _with(log_softmax=lambda x: x)
+)
+
+
+@bug("padding is copied", "copying", PLACES)
+def _(real):
+    return lambda memory, rows: real(memory.replace(mask=jnp.ones_like(memory.mask)), rows)
+
+
+@bug("padding of the text is looked at", "copying", LOOK)
+def _(real):
+    return lambda scores, mask: jax.nn.softmax(scores)
+
+
+@bug("copies of the words of another text", "copying", PLACES)
+def _(real):
+    return lambda memory, rows: real(memory.replace(tokens=jnp.roll(memory.tokens, 1, 0)), rows)
+
+
+@bug("only the first of like words is copied", "copying", PLACES)
+def _(real):
+    def places_of(memory, rows):
+        row, alike = real(memory, rows)
+        return row, alike & jnp.eye(alike.shape[-1], dtype=bool)
+
+    return places_of
+
+
+@bug("coverage counts the present step", "copying", COPY_LOOK)
+def _(real):
+    def look(self, *arguments):
+        looks, after = real(self, *arguments)
+        return {**looks, "again": looks["weights"].sum(-1)}, after
+
+    return look
+
+
+@bug("coverage remembers one step", "copying", COPY_LOOK)
+def _(real):
+    def look(self, *arguments):
+        looks, after = real(self, *arguments)
+        return looks, {**after, "coverage": looks["weights"]}
+
+    return look
+
+
+@bug("a copied word is read as padding", "copying", (PointerGenerator, "read"))
+def _(real):
+    return lambda self, tokens, *rest, **options: real(
+        self, jnp.where(tokens < self.vocab_size, tokens, PAD), *rest, **options
+    )
+
+
+@bug("unknown words are one row too high", "copying", EXTENDED_TEXT)
+def _(real):
+    def call(self, example, rng=None):
+        found = real(self, example, rng)
+        text = found[self.output]
+        return {**found, self.output: text + (text >= self.tokenizer.vocab_size)}
+
+    return call
+
+
+@bug("every unknown word has a slot of its own", "copying", EXTENDED_TEXT)
+def _(real):
+    def call(self, example, rng=None):
+        found = real(self, example, rng)
+        unknown = found[self.output] >= self.tokenizer.vocab_size
+        rows = self.tokenizer.vocab_size + np.cumsum(unknown) - 1
+        return {**found, self.output: np.where(unknown, rows, found[self.output])}
+
+    return call
+
+
+@bug("what is to be copied is taught as unknown", "copying", (data_copying, "spelled"))
+def _(real):
+    return lambda spelling: {}
+
+
 # ---- running them
 
 
@@ -1142,6 +1518,11 @@ def attention_subject() -> Subject:
 def zoo_subject(name: str) -> Subject:
     image = np.random.default_rng(4).normal(size=(B, model_zoo.NUM_PLACES, model_zoo.FEATURES))
     return Subject(model_zoo.generators()[name], {"image": image.astype(np.float32)})
+
+
+def translation_subject() -> Subject:
+    model = model_zoo.text_generators()["translation_transformer"]
+    return Subject(model, {"text": model_zoo.text_of(model)})
 
 
 # Of a Transformer, what its masks, positions and caches can break.
@@ -1170,10 +1551,14 @@ ROOMS = {
     ),
     "loss": Room(loss_checks.CHECKS, loss_checks.Loss),
     "data": Room(data_checks.CHECKS),
+    "language models": Room(language_model_checks.CHECKS, forget=language_model_checks.forget),
     "trees": Room(syntax_checks.TREE_CHECKS),
     "words": Room(syntax_checks.CHECKS, syntax_checks.Words),
     "classes": Room(classification_checks.CHECKS),
     "word vectors": Room(word_checks.CHECKS, forget=word_checks.forget),
+    "translation data": Room(translation_checks.DATA_CHECKS, forget=translation_checks.forget),
+    "translation": Room(translation_checks.READER_CHECKS, translation_subject),
+    "copying": Room(copying_checks.CHECKS, copying_checks.Pointer),
 }
 
 

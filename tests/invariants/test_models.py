@@ -18,7 +18,7 @@ MODELS = model_zoo.generators() | model_zoo.text_generators()
 @functools.cache
 def subject(name: str) -> Subject:
     if name in model_zoo.text_generators():
-        return Subject(MODELS[name], {"text": model_zoo.TEXT})
+        return Subject(MODELS[name], {"text": model_zoo.text_of(MODELS[name])})
     image = np.random.default_rng(4).normal(size=(B, model_zoo.NUM_PLACES, model_zoo.FEATURES))
     return Subject(
         MODELS[name], {"image": image.astype(np.float32)}, draws=name == "hard_attention"

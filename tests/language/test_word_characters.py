@@ -48,7 +48,7 @@ def noisy():
                 return out
             if name == "Embedding" and context.module.name == "words":
                 seen.append(("words", args[0]))
-            if name == "Dropout":
+            if name == "Dropout" and context.module.rate:
                 seen.append(("dropout", args[0], out))
             return out
 

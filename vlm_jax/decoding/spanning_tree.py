@@ -1,5 +1,5 @@
-"""The best dependency tree: a maximum spanning tree with one word at the root (Chu and Liu 1965, Edmonds 1967; for parsing,
-McDonald et al. 2005). On the host, in numpy."""
+"""The best dependency tree: a maximum spanning tree with one word at the root (Chu and Liu 1965, Edmonds 1967; for
+parsing, McDonald et al. 2005). On the host, in numpy."""
 
 import numpy as np
 

@@ -10,7 +10,7 @@ class DeepBiaffine(nn.Module, kw_only=True):
 
         s = [d; 1]' U [h; 1],    d = MLP_dep(x),  h = MLP_head(x),  and a learned vector for the head of the root
 
-    This is the paper's bilinear term with the linear ones (eq. 2); where the head is to be chosen, what depends on
+    This is the paper's bilinear term with the linear ones (eq. 2, 3); where the head is to be chosen, what depends on
     the dependent alone is the same for all heads and does nothing. The MLPs (eq. 4, 5) have one layer.
     """
 
