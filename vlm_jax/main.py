@@ -191,7 +191,8 @@ def _predict_texts(command: Command) -> None:
     evaluation = _predicting(experiment)
     pipeline = _over_texts(evaluation.data, texts)
     task = evaluation.task or experiment.task
-    for example in _predicted(command, experiment, pipeline, workdir):
+    examples = _predicted(command, experiment, pipeline, workdir)
+    for example in examples:
         text = texts[example["id"]]
         if hasattr(task, "with_text"):  # a label a word: it is shown with the words
             example = task.with_text(example, text)
@@ -201,6 +202,8 @@ def _predict_texts(command: Command) -> None:
             print(json.dumps({"text": text, **known}, default=_jsonable, ensure_ascii=False))
         else:
             print(example.get("shown", f"{text}\t{example['prediction']}"))
+    if "attention" in command.options:
+        _alignments(examples, Path(command.options["attention"]))
 
 
 def _predicted(
@@ -643,6 +646,18 @@ def _attention_sheets(examples: Sequence[Any], names: Sequence[str], folder: Pat
         attention.attention_sheet(image, example["words"], example["attention"], path)
         written.add(path)
         print(f"wrote {path}", file=sys.stderr)
+
+
+def _alignments(examples: Sequence[Any], folder: Path) -> None:
+    from vlm_jax.report.alignment import alignment
+
+    if not any("source_words" in example and "attention" in example for example in examples):
+        raise UserError("--attention: this model has no attention over the text to show")
+    for example in examples:
+        if example["words"] and example["source_words"]:
+            path = folder / f"{example['id']}.png"
+            alignment(example["source_words"], example["words"], example["attention"], path)
+            print(f"wrote {path}", file=sys.stderr)
 
 
 def _nothing(*_: Any) -> None:
