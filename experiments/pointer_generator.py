@@ -21,7 +21,7 @@ Departures from See et al.:
 - Adam with a cosine schedule, dropout, a moving average of the parameters; the paper has Adagrad and early stopping.
 - section 5: coverage, where it is on (`coverage`), is trained from the first step. A subject has four words, and
   repeats few.
-- beam 4, ranked by log probability over length, no word twice in a row of two.
+- beam 4, ranked by log probability over length, no word twice; both chosen on validation.
 """
 
 import dataclasses
@@ -267,7 +267,7 @@ def summariser(
                 width=4,
                 min_length=2,
                 length_penalty=1.0,
-                block_ngram=2,
+                block_ngram=1,
                 banned=(PAD, BOS, UNK),
             ),
             metrics=(

@@ -83,8 +83,9 @@ class Aeslc(tfds.core.GeneratorBasedBuilder):
 def readable(body: str) -> str:
     """Without the marks of quoted-printable, which 2 % of the bodies have: "could really= =20 use" -> "could really use".
 
-    A lone "=" at the end of a line is a line broken for transport ("the fl= oor"), "=20" and "=09" are blanks; other
-    codes ("=3D") are the character. The line breaks themselves were blanks already when the set was published.
+    A lone "=" before blanks is a line broken for transport, where the words on both sides are joined ("the fl= oor"):
+    that line breaks became blanks happened before the set was published, so "we=  return" is joined as well. "=20"
+    and "=09" are blanks, and of the other codes some are their character, such as "=3D".
     """
     body = re.sub(r"=[ \n]+(?==[0-9A-F]{2})", " ", body)
     body = re.sub(r"(?<=\w)= +(?=\w)", "", body)
