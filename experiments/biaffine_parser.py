@@ -30,9 +30,7 @@ from vlm_jax.main import main
 from vlm_jax.models.tagger import Parser
 from vlm_jax.report.confusion import Confusion
 from vlm_jax.tasks.parsing import Parsing
-from vlm_jax.train.evaluation import Evaluation
-from vlm_jax.train.experiment import Best, Experiment
-from vlm_jax.train.optimizers import Adam, Linear
+from vlm_jax.train.experiment import Experiment
 
 CITATION = "Dozat and Manning 2017 (their kind of model, low to mid 80s on this treebank)"
 PAPER = {"english_ewt": {"las": 82.0}}  # see above: from memory of the literature, no table
@@ -57,16 +55,7 @@ def english_ewt() -> Experiment:
 def smoke() -> Experiment:
     """Two steps on three sentences, tiny."""
     data = treebanks.three_sentences(reads="relations")
-    encoder = treebanks.encoder(
-        data.lexicon,
-        word_width=4,
-        letter_width=4,
-        filters=4,
-        width=4,
-        num_layers=2,
-        dropout_rate=0.1,
-        word_dropout_rate=0.1,
-    )
+    encoder = treebanks.tiny_encoder(data.lexicon)
     tiny = parser(data, encoder, hidden=(4, 3), dropout_rate=0.1, num_steps=2, evaluations=1)
     return captioners.smoke(tiny)
 
@@ -81,14 +70,9 @@ def parser(
     evaluations: int,
 ) -> Experiment:
     """`hidden` are the widths of the MLPs for arcs and for relations."""
-    every = -(-num_steps // evaluations)
-
-    def evaluation(name, pipeline, every):
-        report = Confusion(source=pipeline.source, reference="relations", predicted="relations")
-        return Evaluation(name=name, data=pipeline, every=every, loss=False, reports=(report,))
-
-    return Experiment(
-        model=Parser(
+    return treebanks.trained(
+        data,
+        Parser(
             text_encoder=encoder,
             arcs=DeepBiaffine(hidden=hidden[0], dropout_rate=dropout_rate),
             relations=DeepBiaffine(
@@ -97,18 +81,15 @@ def parser(
                 dropout_rate=dropout_rate,
             ),
         ),
-        task=Parsing(names=ENGLISH_RELATIONS),
-        train_data=data.train,
+        Parsing(names=ENGLISH_RELATIONS),
+        best="las",
+        report=lambda source: Confusion(
+            source=source, reference="relations", predicted="relations"
+        ),
+        loss=False,
+        beta2=0.9,
         num_steps=num_steps,
-        optimizer=Adam(
-            learning_rate=Linear(start=3e-3, num_steps=num_steps), beta2=0.9, clip_norm=5.0
-        ),
-        evaluations=(
-            evaluation("validation", data.validation, every),
-            evaluation("test", data.test, None),
-        ),
-        best=Best(metric="validation/las"),
-        checkpoint_every=every,
+        evaluations=evaluations,
     )
 
 

@@ -29,9 +29,7 @@ from vlm_jax.models.tagger import Tagger
 from vlm_jax.report.confusion import Confusion
 from vlm_jax.tasks.tagging import Tagging
 from vlm_jax.text.conllu import UPOS
-from vlm_jax.train.evaluation import Evaluation
-from vlm_jax.train.experiment import Best, Experiment
-from vlm_jax.train.optimizers import Adam, Linear
+from vlm_jax.train.experiment import Experiment
 
 CITATION = "Ling et al. 2015 (their kind of model, 95 to 96 on this treebank)"
 PAPER = {"english_ewt": {"accuracy": 95.0}}  # see above: from memory of the literature, no table
@@ -56,42 +54,21 @@ def english_ewt() -> Experiment:
 def smoke() -> Experiment:
     """Two steps on three sentences, tiny."""
     data = treebanks.three_sentences(reads="upos")
-    encoder = treebanks.encoder(
-        data.lexicon,
-        word_width=4,
-        letter_width=4,
-        filters=4,
-        width=4,
-        num_layers=2,
-        dropout_rate=0.1,
-        word_dropout_rate=0.1,
-    )
+    encoder = treebanks.tiny_encoder(data.lexicon)
     return captioners.smoke(tagger(data, encoder, num_steps=2, evaluations=1))
 
 
 def tagger(data: treebanks.Treebank, encoder, *, num_steps: int, evaluations: int) -> Experiment:
-    every = -(-num_steps // evaluations)
-
-    def evaluation(name, pipeline, every):
-        report = Confusion(source=pipeline.source)
-        return Evaluation(
-            name=name, data=pipeline, every=every, perplexity=False, reports=(report,)
-        )
-
-    return Experiment(
-        model=Tagger(num_labels=len(UPOS), text_encoder=encoder, dropout_rate=0.33),
-        task=Tagging(names=UPOS),
-        train_data=data.train,
+    return treebanks.trained(
+        data,
+        Tagger(num_labels=len(UPOS), text_encoder=encoder, dropout_rate=0.33),
+        Tagging(names=UPOS),
+        best="accuracy",
+        report=lambda source: Confusion(source=source),
+        loss=True,
+        beta2=0.99,
         num_steps=num_steps,
-        optimizer=Adam(
-            learning_rate=Linear(start=3e-3, num_steps=num_steps), beta2=0.99, clip_norm=5.0
-        ),
-        evaluations=(
-            evaluation("validation", data.validation, every),
-            evaluation("test", data.test, None),
-        ),
-        best=Best(metric="validation/accuracy"),
-        checkpoint_every=every,
+        evaluations=evaluations,
     )
 
 

@@ -1,15 +1,22 @@
 """The treebank that tagger and parser share: sources, words and letters, labels, as ready pipelines."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
+
+import flax.linen as nn
 
 from vlm_jax.data.buckets import Buckets
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import Rows, Source, Tfds
 from vlm_jax.data.word_transforms import WordHeads, WordLabels, Words
 from vlm_jax.language.word_characters import CharacterCnn, WordCharacterEncoder
+from vlm_jax.report.confusion import Confusion
 from vlm_jax.text.conllu import RELATIONS, UPOS
 from vlm_jax.text.lexicon import NUM_LETTERS, Lexicon
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.train.optimizers import Adam, Linear
 
 # The subtypes that the annotators of English-EWT use.
 ENGLISH_RELATIONS = (
@@ -113,6 +120,62 @@ def encoder(
         word_dropout_rate=word_dropout_rate,
         input_dropout_rate=dropout_rate,
         rnn_dropout_rate=dropout_rate,
+    )
+
+
+def tiny_encoder(lexicon: Lexicon) -> WordCharacterEncoder:
+    """For a smoke test."""
+    return encoder(
+        lexicon,
+        word_width=4,
+        letter_width=4,
+        filters=4,
+        width=4,
+        num_layers=2,
+        dropout_rate=0.1,
+        word_dropout_rate=0.1,
+    )
+
+
+def trained(
+    data: Treebank,
+    model: nn.Module,
+    task: Any,
+    *,
+    best: str,
+    report: Callable[[Source], Confusion],
+    loss: bool,
+    beta2: float,
+    num_steps: int,
+    evaluations: int,
+) -> Experiment:
+    """Adam with a rate falling to 0; validation `evaluations` times, of which the checkpoint with the best score is kept."""
+    every = -(-num_steps // evaluations)
+
+    def evaluation(name: str, pipeline: Pipeline, every: int | None) -> Evaluation:
+        return Evaluation(
+            name=name,
+            data=pipeline,
+            every=every,
+            loss=loss,
+            perplexity=False,
+            reports=(report(pipeline.source),),
+        )
+
+    return Experiment(
+        model=model,
+        task=task,
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=Adam(
+            learning_rate=Linear(start=3e-3, num_steps=num_steps), beta2=beta2, clip_norm=5.0
+        ),
+        evaluations=(
+            evaluation("validation", data.validation, every),
+            evaluation("test", data.test, None),
+        ),
+        best=Best(metric=f"validation/{best}"),
+        checkpoint_every=every,
     )
 
 

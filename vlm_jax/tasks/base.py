@@ -1,13 +1,13 @@
 """What a task is: what to minimise, what to predict, what to report. Pure functions of their arguments."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from vlm_jax.metrics.base import Mean
+from vlm_jax.metrics.base import Mean, total
 from vlm_jax.types import Array, Batch, References, Variables
 
 
@@ -39,6 +39,30 @@ class Task(Protocol):
 
     def examples(self, predictions: Any, batch: Batch) -> list[dict[str, Any]]:
         """The valid rows as a person reads them: {'id', 'prediction', ...}. On the host."""
+
+
+class Measured:
+    """What tasks with a field `metrics` share: statistics a metric, added up, and the numbers of their sums."""
+
+    def named_metrics(self) -> list[tuple[str, Any]]:
+        """Two metrics of one kind have names of their own."""
+        return [(f"{type(m).__name__} {number}", m) for number, m in enumerate(self.metrics)]
+
+    def added(self, each: Iterable[Callable[[Any], Any]]) -> dict[str, Any]:
+        """The sum over `each` of its statistics, a function of the metric, by the metric's name."""
+        each = list(each)
+        return {
+            name: total([stats_of(metric) for stats_of in each])
+            for name, metric in self.named_metrics()
+            if each
+        }
+
+    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        for name, metric in self.named_metrics():
+            if name in stats:
+                numbers.update(metric.result(stats[name]))
+        return numbers
 
 
 def softmax_cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:

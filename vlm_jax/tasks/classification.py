@@ -1,7 +1,6 @@
 """Choosing one of several classes for each row: sentiment, image classification, answers from a list."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.metrics.accuracy import Accuracy
-from vlm_jax.metrics.base import Mean, Metric, total
-from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.metrics.base import Mean, Metric
+from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import Array, Batch, References, Variables
 
 
@@ -23,7 +22,7 @@ class Chosen:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(Measured):
     """Minimises -log p(batch["label"]) in nats per valid row, of a model that gives logits [b k].
 
     `classes` are the names of labels 0, 1, ...: what predictions and metrics read. As in `Generation`, a model may
@@ -70,22 +69,15 @@ class Classification:
         ]
 
     def score(self, predictions: Chosen, batch: Batch, references: References) -> dict[str, Any]:
-        if not self.metrics:
+        if not self.metrics:  # there may be no labels
             return {}
-        labels = np.asarray(batch["label"])[np.asarray(batch["valid"])]
-        found: dict[str, list] = {}
-        for example, label in zip(self.examples(predictions, batch), labels, strict=True):
-            for metric in self.metrics:
-                stats = metric.stats(example["prediction"], (self.classes[label],))
-                found.setdefault(type(metric).__name__, []).append(stats)
-        return {name: total(stats) for name, stats in found.items()}
 
-    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        for metric in self.metrics:
-            if type(metric).__name__ in stats:
-                numbers.update(metric.result(stats[type(metric).__name__]))
-        return numbers
+        def against_gold(example, label):
+            return lambda m: m.stats(example["prediction"], (self.classes[label],))
+
+        labels = np.asarray(batch["label"])[np.asarray(batch["valid"])]
+        pairs = zip(self.examples(predictions, batch), labels, strict=True)
+        return self.added(against_gold(example, label) for example, label in pairs)
 
     def check(self, model: Any, batch: Batch) -> None:
         if len(self.classes) != model.num_classes:

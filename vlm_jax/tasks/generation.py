@@ -1,20 +1,19 @@
 """Writing tokens: the loss, the search and the score that captioning, translation and language modelling share."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.metrics.base import Mean, Metric, total
-from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.metrics.base import Mean, Metric
+from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Generation:
+class Generation(Measured):
     """Minimises the cross-entropy of batch["target"] [b l] = BOS, words, EOS, PAD ..., in nats per token.
 
     The divisor is the number of supervised tokens: every word and one EOS a row, never PAD, never BOS.
@@ -93,20 +92,11 @@ class Generation:
         ]
 
     def score(self, predictions: Any, batch: Batch, references: References) -> dict[str, Any]:
-        found: dict[str, list] = {}
-        for example in self.examples(predictions, batch):
+        def against_gold(example):
             gold = references[example["id"]]
-            for name, metric in self._named_metrics():
-                stats = metric.stats(example["prediction"], gold[metric.reference])
-                found.setdefault(name, []).append(stats)
-        return {name: total(stats) for name, stats in found.items()}
+            return lambda m: m.stats(example["prediction"], gold[m.reference])
 
-    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        for name, metric in self._named_metrics():
-            if name in stats:
-                numbers.update(metric.result(stats[name]))
-        return numbers
+        return self.added(against_gold(example) for example in self.examples(predictions, batch))
 
     def check(self, model: Any, batch: Batch) -> None:
         target, ids = np.asarray(batch["target"]), np.asarray(batch["id"])
@@ -131,9 +121,6 @@ class Generation:
                 f"example id {ids[unfinished][0]}: its target has not exactly one EOS; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
-
-    def _named_metrics(self):
-        return [(f"{type(m).__name__} {number}", m) for number, m in enumerate(self.metrics)]
 
 
 def shift(batch: Batch) -> tuple[Array, Array, Array]:

@@ -1,7 +1,6 @@
 """Dependency parsing: the head of every word, and the relation to it."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -11,8 +10,8 @@ import numpy as np
 
 from vlm_jax.decoding.spanning_tree import spanning_tree
 from vlm_jax.metrics.attachment import Attachment
-from vlm_jax.metrics.base import Mean, total
-from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.metrics.base import Mean
+from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.tasks.tagging import check_labels, check_number, labelled, word_counts
 from vlm_jax.text.conllu import write_conllu
 from vlm_jax.types import Array, Batch, References, Variables
@@ -27,7 +26,7 @@ class Arcs:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parsing:
+class Parsing(Measured):
     """Minimises -log p(head) - log p(relation | head), of batch["head"] and batch["relation"] [b l], in nats per word.
 
     The divisor is the number of words with a head; a relation without a number (-1) adds nothing. The prediction is the
@@ -94,29 +93,22 @@ class Parsing:
         return {"words": words, **example, "shown": f"# text = {' '.join(words)}\n{lines}\n"}
 
     def score(self, predictions: Arcs, batch: Batch, references: References) -> dict[str, Any]:
-        if not self.metrics:
-            return {}
-        rows = np.flatnonzero(np.asarray(batch["valid"]))
-        found: dict[str, list] = {}
-        for row, example in zip(rows, self.examples(predictions, batch), strict=True):
+        def against_gold(row, example):
             predicted = list(zip(example["heads"], example["relations"], strict=True))
-            for metric in self.metrics:
+
+            def stats(metric):
                 gold = references[example["id"]][metric.reference]
-                heads = np.full(
-                    len(gold), -1
-                )  # beyond the batch's length no prediction can be right
+                # Beyond the batch's length no prediction can be right.
+                heads = np.full(len(gold), -1)
                 known = np.asarray(batch["head"])[row, : len(gold)]
                 heads[: len(known)] = known
-                stats = metric.stats(predicted, list(zip(heads.tolist(), gold)))
-                found.setdefault(type(metric).__name__, []).append(stats)
-        return {name: total(stats) for name, stats in found.items()}
+                return metric.stats(predicted, list(zip(heads.tolist(), gold)))
 
-    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        for metric in self.metrics:
-            if type(metric).__name__ in stats:
-                numbers.update(metric.result(stats[type(metric).__name__]))
-        return numbers
+            return stats
+
+        rows = np.flatnonzero(np.asarray(batch["valid"]))
+        pairs = zip(rows, self.examples(predictions, batch), strict=True)
+        return self.added(against_gold(row, example) for row, example in pairs)
 
     def check(self, model: Any, batch: Batch) -> None:
         check_number("relations", len(self.names), model.num_relations)

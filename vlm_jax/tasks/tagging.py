@@ -1,7 +1,6 @@
 """A label for every word: parts of speech, named entities."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.metrics.attachment import TagAccuracy
-from vlm_jax.metrics.base import Mean, total
-from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.metrics.base import Mean
+from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import PAD, Array, Batch, References, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tagging:
+class Tagging(Measured):
     """Minimises the cross-entropy of batch["label"] [b l], in nats per word.
 
     The divisor is the number of words with a label: -1 (padding, a label without a number) has no part in the loss. In
@@ -57,21 +56,11 @@ class Tagging:
         return {"words": words, **example, "shown": " ".join(tagged)}
 
     def score(self, predictions: Array, batch: Batch, references: References) -> dict[str, Any]:
-        found: dict[str, list] = {}
-        for example in self.examples(predictions, batch):
-            for metric in self.metrics:
-                gold = references[example["id"]][metric.reference]
-                found.setdefault(type(metric).__name__, []).append(
-                    metric.stats(example["tags"], gold)
-                )
-        return {name: total(stats) for name, stats in found.items()}
+        def against_gold(example):
+            gold = references[example["id"]]
+            return lambda m: m.stats(example["tags"], gold[m.reference])
 
-    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        for metric in self.metrics:
-            if type(metric).__name__ in stats:
-                numbers.update(metric.result(stats[type(metric).__name__]))
-        return numbers
+        return self.added(against_gold(example) for example in self.examples(predictions, batch))
 
     def check(self, model: Any, batch: Batch) -> None:
         check_number("labels", len(self.names), model.num_labels)

@@ -1,7 +1,6 @@
 """What word vectors are asked: which words are nearest to a word or a sum of words, and how alike two words are."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -9,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.metrics.base import Metric, total
+from vlm_jax.metrics.base import Metric
+from vlm_jax.tasks.base import Measured
 from vlm_jax.types import NUM_SPECIAL, PAD, UNK, Array, Batch, References, Variables
 
 
@@ -27,25 +27,15 @@ class Alike:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Queries:
+class _Queries(Measured):
     """Scores of a model with `vectors()` [v d] that is not trained by this task."""
 
     tokenizer: Any
     metrics: tuple[Metric, ...] = ()
 
-    def report(self, stats: Mapping[str, Any]) -> dict[str, float]:
-        numbers: dict[str, float] = {}
-        for metric in self.metrics:
-            if type(metric).__name__ in stats:
-                numbers.update(metric.result(stats[type(metric).__name__]))
-        return numbers
-
     def _score(self, predictions: list[Any], gold: list[Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for metric in self.metrics if predictions else ():
-            stats = [metric.stats(p, (g,)) for p, g in zip(predictions, gold, strict=True)]
-            found[type(metric).__name__] = total(stats)
-        return found
+        pairs = zip(predictions, gold, strict=True)
+        return self.added(lambda m, p=p, g=g: m.stats(p, (g,)) for p, g in pairs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
