@@ -1115,6 +1115,11 @@ def _(real):
     return call
 
 
+@bug("a context gets its share of the gradient only", "word vectors", (jax.lax, "stop_gradient"))
+def _(real):
+    return lambda x: x
+
+
 @bug("GloVe's weight without its power", "word vectors", (word_vectors.LogCounts, "loss"))
 def _(real):
     return lambda self, *args, **options: real(

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from vlm_jax.data import word_windows
@@ -192,6 +193,34 @@ def check_cbow_costs_what_its_words_cost():
     np.testing.assert_allclose(loss, cost / seen, rtol=1e-5)
 
 
+def check_a_context_gets_the_gradient_of_the_mean_whole():
+    """Of cbow: the table's gradient is the sum over words of d loss / d mean, once for each context."""
+    batch, variables = _batch(), _variables()
+    model = word2vec.Cbow(vocab_size=V, width=WIDTH)
+
+    def loss(params):
+        task = NegativeSampling(negatives=5.0)
+        return task.loss(model, {"params": params}, batch, rngs={}, train=True)[0]
+
+    found = jax.grad(loss)(variables["params"])["embedding"]["table"]
+    words, outputs = (variables["params"][name]["table"] for name in ("embedding", "output"))
+    expected, seen = np.zeros((V, WIDTH)), 0
+    for row in range(2):
+        for center in range(4):
+            contexts = _contexts(batch, row, center)
+            if not contexts:
+                continue
+            seen += 1
+            mean, word = words[contexts].mean(0), batch["text"][row, 3 + center]
+            slope = (_sigmoid(mean @ outputs[word]) - 1) * outputs[word]
+            for negative in batch["negatives"][row]:
+                if negative != word:
+                    slope += 5 / 6 * _sigmoid(mean @ outputs[negative]) * outputs[negative]
+            for context in contexts:
+                expected[context] += slope
+    np.testing.assert_allclose(found, expected / seen, rtol=1e-4, atol=1e-6)
+
+
 def check_rows_that_are_not_valid_have_no_gradient():
     batch = _batch()
     one = {**batch, "valid": np.array([True, False])}
@@ -257,6 +286,7 @@ def check_equal_values_share_their_rank():
 OTHER_CHECKS = (
     check_skip_gram_costs_what_its_pairs_cost,
     check_cbow_costs_what_its_words_cost,
+    check_a_context_gets_the_gradient_of_the_mean_whole,
     check_rows_that_are_not_valid_have_no_gradient,
     check_glove_costs_what_its_cells_cost,
     check_a_binary_file_is_little_endian_float32,

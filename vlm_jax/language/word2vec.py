@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -55,7 +56,10 @@ class SkipGram(nn.Module, kw_only=True):
 
 
 class Cbow(nn.Module, kw_only=True):
-    """The mean of the vectors of the words around is scored against the output vector of the word."""
+    """The mean of the vectors of the words around is scored against the output vector of the word.
+
+    As in the authors' code, each of the words around gets the gradient of the mean whole, not a share of it.
+    """
 
     vocab_size: int
     width: int
@@ -70,7 +74,8 @@ class Cbow(nn.Module, kw_only=True):
         around, reach = contexts(batch)
         words = text[:, reach:-reach]
         count = around.sum(-1, keepdims=True)
-        mean = (around @ self.embedding(text)) / jnp.maximum(count, 1.0)  # [b m d]
+        total = around @ self.embedding(text)  # [b m d]
+        mean = total + jax.lax.stop_gradient(total / jnp.maximum(count, 1.0) - total)
         rows = self.output(jnp.concatenate([words, negatives], axis=1))
         known = (count > 0).astype(jnp.float32)
         own = known * jnp.eye(words.shape[1])  # [b m m]
