@@ -112,6 +112,7 @@ def test_evaluate_measures_what_training_measured(workdir, capsys):
     printed = json.loads(capsys.readouterr().out)
     logged = read_metrics(workdir / "metrics.jsonl")[-1]
     assert (printed.pop("evaluation"), printed.pop("step")) == ("validation", 2)
+    assert printed.pop("signature").startswith("bleu+rougel+cider|")
     assert printed == {
         name: pytest.approx(value, rel=1e-4)
         for name, value in logged.items()
