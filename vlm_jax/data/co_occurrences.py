@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlm_jax.data.source import Source
-from vlm_jax.data.word_windows import EncodedText, encoded_text
+from vlm_jax.data.word_windows import EncodedText, encoded_text, rows_of_host
 
 CHUNK = 1 << 18  # words whose pairs are counted at once
 
@@ -52,17 +52,12 @@ class CoOccurrences:
         self, position: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(next position, batch) from the batch at `position` on; without `train`, one epoch."""
-        index, hosts = shard
-        if not 0 <= index < hosts or self.batch_size % hosts:
-            raise ValueError(
-                f"shard: given {shard}, expected (index, count) with index < count and a count that divides the "
-                f"batch_size {self.batch_size}"
-            )
-        rows, num_batches = self.batch_size // hosts, self.num_batches
+        mine, num_batches = rows_of_host(self.batch_size, shard), self.num_batches
+        rows = mine.stop - mine.start
         while self.train or position < num_batches:
             epoch, step = divmod(position, num_batches)
             order = _order(self, epoch)
-            start = step * self.batch_size + index * rows
+            start = step * self.batch_size + mine.start
             chosen = order[start : min(start + rows, len(order))]
             cells, rest = self._cells, (0, rows - len(chosen))
             position += 1

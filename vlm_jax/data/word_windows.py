@@ -68,17 +68,11 @@ class WordWindows:
         self, position: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(next position, batch) from the batch at `position` on; without `train`, one epoch."""
-        index, count = shard
-        if not 0 <= index < count or self.batch_size % count:
-            raise ValueError(
-                f"shard: given {shard}, expected (index, count) with index < count and a count that divides the "
-                f"batch_size {self.batch_size}"
-            )
-        num_batches, rows = self.num_batches, self.batch_size // count
+        mine, num_batches = rows_of_host(self.batch_size, shard), self.num_batches
         while self.train or position < num_batches:
             batch = self._batch(*divmod(position, num_batches))
             position += 1
-            yield position, {k: v[index * rows : (index + 1) * rows] for k, v in batch.items()}
+            yield position, {k: v[mine] for k, v in batch.items()}
 
     def _batch(self, epoch: int, step: int) -> dict[str, np.ndarray]:
         stream = _epoch(self, epoch)
@@ -138,6 +132,18 @@ class Noise:
         place = rng.random(shape) * len(self._threshold)
         cell = place.astype(np.int32)
         return np.where(place - cell < self._threshold[cell], cell, self._other[cell])
+
+
+def rows_of_host(batch_size: int, shard: tuple[int, int]) -> slice:
+    """The rows of a global batch that are host `index`'s, of `shard` (index, count)."""
+    index, count = shard
+    if not 0 <= index < count or batch_size % count:
+        raise ValueError(
+            f"shard: given {shard}, expected (index, count) with index < count and a count that divides the "
+            f"batch_size {batch_size}"
+        )
+    rows = batch_size // count
+    return slice(index * rows, (index + 1) * rows)
 
 
 class EncodedText(NamedTuple):

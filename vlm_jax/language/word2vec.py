@@ -20,13 +20,8 @@ class Pairs(NamedTuple):
     negative: Array  # Float[b m n], for one negative a positive pair
 
 
-class SkipGram(nn.Module, kw_only=True):
-    """A word's vector is scored against the output vectors of the words around it.
-
-    Reads the rows of data.word_windows.WordWindows. All m words of a row share its s negatives, so that the scores of
-    a row are one product of matrices [m d] [d m+2w+s] (as Ji et al. 2016, arXiv 1604.04661, share them in a window):
-    a negative that is drawn stands for each of the pairs of a word, but not where it is that pair's context.
-    """
+class TwoTables(nn.Module, kw_only=True):
+    """A vector for each word, and an output vector that it is scored by."""
 
     vocab_size: int
     width: int
@@ -36,6 +31,18 @@ class SkipGram(nn.Module, kw_only=True):
         stddev = 12**-0.5 / self.width
         self.embedding = Embedding(vocab_size=self.vocab_size, width=self.width, stddev=stddev)
         self.output = Embedding(vocab_size=self.vocab_size, width=self.width, stddev=0.0)
+
+    def vectors(self) -> Float[Array, "v d"]:
+        return self.embedding.table
+
+
+class SkipGram(TwoTables, kw_only=True):
+    """A word's vector is scored against the output vectors of the words around it.
+
+    Reads the rows of data.word_windows.WordWindows. All m words of a row share its s negatives, so that the scores of
+    a row are one product of matrices [m d] [d m+2w+s] (as Ji et al. 2016, arXiv 1604.04661, share them in a window):
+    a negative that is drawn stands for each of the pairs of a word, but not where it is that pair's context.
+    """
 
     def __call__(self, batch: Batch, *, train: bool) -> Pairs:
         text, negatives = batch["text"], batch["negatives"]
@@ -51,23 +58,12 @@ class SkipGram(nn.Module, kw_only=True):
             negative=jnp.concatenate([nothing(around), meant / negatives.shape[1]], axis=-1),
         )
 
-    def vectors(self) -> Float[Array, "v d"]:
-        return self.embedding.table
 
-
-class Cbow(nn.Module, kw_only=True):
+class Cbow(TwoTables, kw_only=True):
     """The mean of the vectors of the words around is scored against the output vector of the word.
 
     As in the authors' code, each of the words around gets the gradient of the mean whole, not a share of it.
     """
-
-    vocab_size: int
-    width: int
-
-    def setup(self):
-        stddev = 12**-0.5 / self.width
-        self.embedding = Embedding(vocab_size=self.vocab_size, width=self.width, stddev=stddev)
-        self.output = Embedding(vocab_size=self.vocab_size, width=self.width, stddev=0.0)
 
     def __call__(self, batch: Batch, *, train: bool) -> Pairs:
         text, negatives = batch["text"], batch["negatives"]
@@ -86,9 +82,6 @@ class Cbow(nn.Module, kw_only=True):
             positive=jnp.concatenate([own, nothing(other)], axis=-1),
             negative=jnp.concatenate([nothing(own), other / negatives.shape[1]], axis=-1),
         )
-
-    def vectors(self) -> Float[Array, "v d"]:
-        return self.embedding.table
 
 
 def contexts(batch: Batch) -> tuple[Float[Array, "b m n"], int]:

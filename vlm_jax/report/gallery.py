@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.report.attention import DIM, NotAMap, as_grid, enlarged, printable, read_image
-from vlm_jax.report.gallery_style import STYLE
+from vlm_jax.report.gallery_style import STYLE, write_page
 
 MAX_SIDE = 416  # of a picture in the page, in pixels
 TINY_SIDE = 128  # pictures up to here are kept exactly, and enlarged without smoothing
@@ -146,11 +146,7 @@ def write_gallery(
         body="".join(body) if items else "<section><p>No pictures.</p></section>",
         footer=_MAPS_EXPLAINED if with_maps else "",
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(part, path)
+    write_page(Path(path), page)
 
 
 _PAGE = """<!doctype html>

@@ -1,4 +1,7 @@
-"""The look of gallery.html. Light and dark follow the reader's system; nothing is loaded from elsewhere."""
+"""The look of the pages for a browser. Light and dark follow the reader's system; nothing is loaded from elsewhere."""
+
+import os
+from pathlib import Path
 
 STYLE = """
 :root {
@@ -81,3 +84,11 @@ footer { color: var(--soft); font-size: 13px; padding-top: 30px; padding-bottom:
 @media print { article { break-inside: avoid; } }
 @media (prefers-reduced-motion: reduce) { .map i { transition: none; } }
 """
+
+
+def write_page(path: Path, page: str) -> None:
+    """Writes the whole page or nothing; a lone surrogate in it becomes a question mark."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(page, encoding="utf-8", errors="replace")
+    os.replace(part, path)

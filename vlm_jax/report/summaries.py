@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.report.attention import printable
-from vlm_jax.report.gallery_style import STYLE
+from vlm_jax.report.gallery_style import STYLE, write_page
 
 MAX_TEXT = 700  # characters of the text that is shown
 MAX_REFERENCE = 200
@@ -58,10 +57,7 @@ class Summaries:
             cards="".join(cards) or "<p>Nothing was written.</p>",
         )
         path = Path(workdir) / f"summaries_{name}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(part, path)
+        write_page(path, page)
         return path
 
 
