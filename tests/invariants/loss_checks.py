@@ -1,7 +1,7 @@
 """What must hold of a generation task's loss, whatever the model: the model is a table of logits.
 
 Each check takes a `loss(task fields, logits, batch, train) -> (objective, metrics, gradient)`, so that the same
-lines test the project and, in `tests/seeded_bugs.py`, the project with a bug in it.
+lines test the project and, in `tests/seeded_bugs`, the project with a bug in it.
 """
 
 import functools

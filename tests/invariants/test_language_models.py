@@ -4,9 +4,10 @@ import functools
 
 import pytest
 
-from tests import model_zoo, seeded_bugs
+from tests import model_zoo
 from tests.invariants import language_model_checks, model_checks
 from tests.invariants.subject import Subject
+from tests.seeded_bugs import harness as seeded_bugs
 
 MODELS = model_zoo.language_models()
 OF_A_MEMORY = {
@@ -39,6 +40,7 @@ def test_the_stream_of_text(check):
     "name", ["a window predicts a token twice", "what does not fill a window is left out"]
 )
 def test_a_bug_of_the_windows_is_caught(name):
+    seeded_bugs.read_all()
     (bug,) = (bug for bug in seeded_bugs.BUGS if bug.name == name)
     with bug.switched_on(), pytest.raises(AssertionError):
         language_model_checks.check_every_token_is_predicted_once()

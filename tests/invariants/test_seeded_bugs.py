@@ -1,9 +1,10 @@
-"""The harness of tests/seeded_bugs.py itself; all its bugs are tried by `make seeded-bugs`."""
+"""The harness of tests/seeded_bugs itself; all its bugs are tried by `make seeded-bugs`."""
 
 import pytest
 
-from tests import seeded_bugs
+from tests.seeded_bugs import harness as seeded_bugs
 
+seeded_bugs.read_all()
 BY_NAME = {bug.name: bug for bug in seeded_bugs.BUGS}
 
 
