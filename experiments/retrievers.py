@@ -25,7 +25,7 @@ def retriever(
     peak: float,
     evaluations: int = 5,
     ema_decay: float | None = None,
-    frozen: tuple[str, ...] = (),
+    init_params: Callable | None = None,
 ) -> Experiment:
     """Adam with a cosine schedule from `peak`, the gradient's norm clipped at 5 and the scale kept at most 100;
     validation `evaluations` times, of which the checkpoint with the best mean recall is kept. On scenes also
@@ -54,9 +54,9 @@ def retriever(
             max_norm=math.log(model.max_scale),
             max_norm_of=(r"log_scale$",),
             ema_decay=ema_decay,
-            frozen=frozen,
         ),
         evaluations=measured,
+        init_params=init_params,
         best=Best(metric="validation/mean_recall"),
         checkpoint_every=every,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.metrics.retrieval import Retrieval
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
+from vlm_jax.tasks.zero_shot import ZeroShot
 from vlm_jax.types import Array, Batch, References, Variables
 
 AXIS = "data"  # of pmap, where the batch is split over devices
@@ -77,6 +78,10 @@ class Contrastive(Measured):
             metrics["bias"] = Mean.of(found.bias)
         count = jnp.maximum(valid.sum(), 1).astype(jnp.float32)
         return jnp.where(valid, nll, 0.0).sum() / count, Aux(metrics, updated)
+
+    def zero_shot(self, classes: tuple[str, ...], tokenize: Any) -> ZeroShot:
+        """The task that chooses among these classes for a picture; they are read as they are."""
+        return ZeroShot(classes=classes, tokenize=tokenize, metrics=())
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Any:
         """The model's vectors of what is in the batch: pictures, texts, or pairs."""

@@ -43,8 +43,15 @@ class ZeroShot(Classification):
         of_class /= jnp.linalg.norm(of_class, axis=-1, keepdims=True)
         return Chosen(probabilities=jax.nn.softmax(found.scale * found.image @ of_class.T))
 
+    def examples(self, predictions: Chosen, batch: Batch) -> list[dict[str, Any]]:
+        return super().examples(predictions, self._labelled(batch))
+
     def score(self, predictions: Chosen, batch: Batch, references: References) -> dict[str, Any]:
-        return super().score(predictions, {**batch, "label": batch.get(self.label)}, references)
+        return super().score(predictions, self._labelled(batch), references)
 
     def report(self, stats: dict[str, Any]) -> dict[str, float]:
         return {f"{self.name}_{key}": value for key, value in super().report(stats).items()}
+
+    def _labelled(self, batch: Batch) -> Batch:
+        others = {name: x for name, x in batch.items() if name != "label"}
+        return {**others, "label": batch[self.label]} if self.label in batch else others
