@@ -59,7 +59,7 @@ def scenes() -> Experiment:
     """The pictures made here, from pixels; also zero-shot classification."""
     data = datasets.scenes(batch_size=128)
     model = _towers(data, scene_vector((24, 48, 96)), width=128)
-    return retrievers.retriever(data, model, objective=softmax_pairs, num_steps=2000, peak=2e-3)
+    return retrievers.retriever(data, model, objective=softmax_pairs, num_steps=1000, peak=2e-3)
 
 
 def smoke() -> Experiment:

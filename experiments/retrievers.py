@@ -10,7 +10,7 @@ from vlm_jax.data.text_transforms import Tokenize
 from vlm_jax.models.two_tower import TwoTower
 from vlm_jax.tasks.contrastive import Contrastive
 from vlm_jax.tasks.zero_shot import ZeroShot
-from vlm_jax.text.scene_language import NUMBERS, SHAPES
+from vlm_jax.text.scene_language import COLORS, NUMBERS, SHAPES
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.optimizers import Adam, Cosine
@@ -84,23 +84,25 @@ def _reading(pipeline: Pipeline) -> Pipeline:
 
 
 def _zero_shot(data: CaptionData) -> tuple[Evaluation, ...]:
-    """How many objects there are, and the shape of the leftmost, without having been trained on either."""
+    """How many objects there are, and the colour of the leftmost, without having been trained on either. The prompts
+    are worded as the captions are, one for each colour and shape that a class leaves open."""
     pictures = _reading(data.pictures["test"])
     (tokenize,) = (each for each in pictures.transforms if isinstance(each, Tokenize))
-    numbers = ("one object", *(f"{number} objects" for number in NUMBERS[2:]))
+    following = zip(COLORS, (*COLORS[1:], COLORS[0]))
+    pairs = tuple(f"a {c} {shape} and a {d} {shape}" for c, d in following for shape in SHAPES)
     tasks = (
         ZeroShot(
-            classes=numbers,
-            templates=("{}", "there are {}"),
+            classes=("one object", *(f"{number} objects" for number in NUMBERS[2:])),
+            templates=tuple(f"{{}}, {pair}" for pair in pairs),
             tokenize=tokenize,
             name="zero_shot_number",
         ),
         ZeroShot(
-            classes=SHAPES,
-            templates=("a {}", "from left to right, a {}", "there is a {}"),
+            classes=COLORS,
+            templates=tuple(f"a {{}} {shape}" for shape in SHAPES),
             tokenize=tokenize,
-            label="leftmost_shape",
-            name="zero_shot_shape",
+            label="leftmost_color",
+            name="zero_shot_color",
         ),
     )
     return tuple(Evaluation(name=task.name, data=pictures, task=task, loss=False) for task in tasks)

@@ -43,6 +43,16 @@ def _(real):
     return scores_of
 
 
+@bug("the right text is that of the next pair", "retrieval", SCORES)
+def _(real):
+    def scores_of(found, batch):
+        scores = real(found, batch)
+        following = jnp.roll(scores.own, 1, axis=1)
+        return scores._replace(own=following, kept=scores.kept | following)
+
+    return scores_of
+
+
 @bug("the other captions of a picture are wrong", "retrieval", SCORES)
 def _(real):
     return lambda found, batch: real(found, {**batch, "id": jnp.arange(len(batch["id"]))})
@@ -127,6 +137,17 @@ def _(real):
         order = np.argsort(-(queries @ candidates.T), axis=1, kind="stable")
         right = query_ids[:, None] == candidate_ids[order]
         yield 1 + right.argmax(1)
+
+    return ranks
+
+
+@bug("nan comes last", "retrieval", (retrieval, "_ranks"))
+def _(real):
+    def ranks(queries, candidates, query_ids, candidate_ids):
+        scores = queries @ candidates.T
+        right = query_ids[:, None] == candidate_ids
+        best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+        yield 1 + (~right & (scores >= best)).sum(axis=1)
 
     return ranks
 

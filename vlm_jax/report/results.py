@@ -49,7 +49,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "image_to_text_median_rank": "image to text median rank",
     "text_to_image_median_rank": "text to image median rank",
     "zero_shot_number_accuracy": "zero-shot accuracy, number",
-    "zero_shot_shape_accuracy": "zero-shot accuracy, shape",
+    "zero_shot_color_accuracy": "zero-shot accuracy, colour",
     "clip_score": "CLIPScore",
     "ref_clip_score": "RefCLIPScore",
     "cider_gain": "CIDEr gain",
