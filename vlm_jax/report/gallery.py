@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.report.attention import DIM, NotAMap, as_grid, enlarged, printable, read_image
-from vlm_jax.report.gallery_style import STYLE, write_page
+from vlm_jax.report.gallery_style import STYLE, figure, number, write_page
 
 MAX_SIDE = 416  # of a picture in the page, in pixels
 TINY_SIDE = 128  # pictures up to here are kept exactly, and enlarged without smoothing
@@ -141,7 +141,7 @@ def write_gallery(
     page = _PAGE.format(
         title=_escaped(title),
         style=STYLE,
-        numbers="".join(_number(name, value) for name, value in summary.items()),
+        numbers="".join(number(name, value) for name, value in summary.items()),
         links="".join(f'<a href="#{key}">{heading}</a>' for key, heading, _, _ in sections),
         body="".join(body) if items else "<section><p>No pictures.</p></section>",
         footer=_MAPS_EXPLAINED if with_maps else "",
@@ -247,7 +247,7 @@ def _card(item: Item, rank_by: str | None) -> str:
     shown = item.references[:MAX_REFERENCES]
     references = "".join(f'<li dir="auto">{_escaped(text)}</li>' for text in shown)
     scores = "".join(
-        f"<span{' class=rank' * (name == rank_by)}>{_escaped(name)} {_figure(value)}</span>"
+        f"<span{' class=rank' * (name == rank_by)}>{_escaped(name)} {figure(value)}</span>"
         for name, value in item.scores.items()
     )
     name = f'<span class="id">{_escaped(item.name, 48)}</span>' if item.name else ""
@@ -327,17 +327,6 @@ def _embedded(image: np.ndarray) -> tuple[str, bool]:
 
 def _data_uri(kind: str, buffer: io.BytesIO) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _number(name: str, value: Any) -> str:
-    return f"<div><dt>{_escaped(name)}</dt><dd>{_figure(value)}</dd></div>"
-
-
-def _figure(value: Any) -> str:
-    """Four figures of a number: 46.92, 0.0312, 1204."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return _escaped(str(value))
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _escaped(text: str, limit: int = MAX_TEXT) -> str:
