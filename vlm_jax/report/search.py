@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_jax.report.gallery import _PAGE, Item, _escaped, _number, _section
-from vlm_jax.report.gallery_style import STYLE, write_page
+from vlm_jax.report.gallery import _PAGE, Item, _escaped, _section
+from vlm_jax.report.gallery_style import STYLE, number, write_page
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ def write_search(
 ) -> None:
     """Writes the page: a section for each of `queries`, with its `hits` among `num_pictures`, nearest first."""
     body, links = [], []
-    for number, (query, found) in enumerate(zip(queries, hits, strict=True), 1):
-        key, heading = f"query{number}", _escaped(query)
+    for place, (query, found) in enumerate(zip(queries, hits, strict=True), 1):
+        key, heading = f"query{place}", _escaped(query)
         told = f"the nearest {len(found)} of {num_pictures} pictures, and what people wrote of them"
-        items = [_item(place, hit) for place, hit in enumerate(found, 1)]
+        items = [_item(rank, hit) for rank, hit in enumerate(found, 1)]
         body.append(_section(key, heading, told, items, "cosine", False))
         links.append(f'<a href="#{key}">{heading}</a>')
     page = _PAGE.format(
         title=_escaped(title),
         style=STYLE,
-        numbers=_number("pictures", num_pictures),
+        numbers=number("pictures", num_pictures),
         links="".join(links),
         body="".join(body),
         footer="",
@@ -47,11 +47,11 @@ def write_search(
     write_page(Path(path), page)
 
 
-def _item(place: int, hit: Hit) -> Item:
+def _item(rank: int, hit: Hit) -> Item:
     first, *others = hit.references or ("",)
     return Item(
         image=hit.image,
-        caption=f"{place}. {first}",
+        caption=f"{rank}. {first}",
         references=others,
         scores={"cosine": hit.score},
         name=hit.name or f"id {hit.id}",
