@@ -11,6 +11,7 @@ import numpy as np
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
+from vlm_jax.tasks.imbalance import LogitAdjustment, Objective
 from vlm_jax.types import Array, Batch, References, Variables
 
 
@@ -27,11 +28,29 @@ class Classification(Measured):
 
     `classes` are the names of labels 0, 1, ...: what predictions and metrics read. As in `Generation`, a model may
     add a value a row [b] in the collection "losses".
+
+    `objective`, of imbalance.py, is minimised in place of -log p(label), which is reported all the same. `post_hoc` takes
+    the classes' shares out of the logits of an evaluation or a prediction.
     """
 
     classes: tuple[str, ...]
     metrics: tuple[Metric, ...] = (Accuracy(),)
     label_smoothing: float = 0.0
+    objective: Objective | None = None
+    post_hoc: LogitAdjustment | None = None
+
+    def __post_init__(self):
+        if self.objective is not None and self.label_smoothing:
+            raise ValueError(
+                f"Classification: given label_smoothing {self.label_smoothing} and an objective, "
+                f"{type(self.objective).__name__}, which has labels without smoothing; leave one of them out"
+            )
+
+    def at(self, step: Array) -> "Classification":
+        """The task at a step of training: an objective may change in its course."""
+        if not hasattr(self.objective, "at"):
+            return self
+        return dataclasses.replace(self, objective=self.objective.at(step))
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -40,11 +59,14 @@ class Classification(Measured):
         logits, updated = model.apply(
             variables, batch, train=train, rngs=rngs, mutable=[*state, "losses"]
         )
+        logits = logits if train else self._answered(logits)
         labels, valid = batch["label"], batch["valid"]
         nll = softmax_cross_entropy(logits, labels)
         minimised = nll
         if train and self.label_smoothing:
             minimised = softmax_cross_entropy(logits, labels, self.label_smoothing)
+        if train and self.objective is not None:
+            minimised = self.objective(logits, labels)
         for sown in jax.tree.leaves(updated.pop("losses", {})):
             minimised += sown
         count = jnp.maximum(valid.sum(), 1).astype(jnp.float32)
@@ -54,7 +76,11 @@ class Classification(Measured):
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Chosen:
         logits = model.apply(variables, batch, train=False)
-        return Chosen(probabilities=jax.nn.softmax(logits.astype(jnp.float32)))
+        return Chosen(probabilities=jax.nn.softmax(self._answered(logits).astype(jnp.float32)))
+
+    def _answered(self, logits: Array) -> Array:
+        """The logits that an answer is read from."""
+        return logits if self.post_hoc is None else self.post_hoc.removed(logits)
 
     def examples(self, predictions: Chosen, batch: Batch) -> list[dict[str, Any]]:
         """`prediction`, the likeliest class by name, and `probabilities` of all by name."""
@@ -85,6 +111,9 @@ class Classification(Measured):
                 f"the task names {len(self.classes)} classes, the model has num_classes {model.num_classes}; "
                 "give both the same number"
             )
+        for part in (self.objective, self.post_hoc):
+            if hasattr(part, "check"):
+                part.check(model)
         labels, ids = np.asarray(batch["label"]), np.asarray(batch["id"])
         wrong = (labels < 0) | (labels >= len(self.classes))
         if wrong.any():
