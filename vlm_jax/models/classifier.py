@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,7 +18,8 @@ class Classifier(nn.Module, kw_only=True):
         batch["text"]  -> text_encoder ---+
 
     A text alone is sentiment, a picture alone image classification, both visual question answering. `pooling`
-    makes one vector of the Features: layers.pooling.pool, the mean, or max_pool.
+    makes one vector of the Features: layers.pooling.pool, the mean, or max_pool. With `cosine_scale` a logit is so
+    many times the cosine between the vector and that of the class, so that no class is favoured by its length.
     """
 
     num_classes: int
@@ -26,13 +28,17 @@ class Classifier(nn.Module, kw_only=True):
     text_encoder: nn.Module | None = None
     fusion: nn.Module | None = None
     dropout_rate: float = 0.0  # of the pooled vector
+    cosine_scale: float | None = None
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b k"]:
         """Logits of the classes, in float32."""
         x = self.pooling(self.encode(batch, train=train))
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
-        return nn.Dense(self.num_classes, name="linear")(x.astype(jnp.float32))
+        x = x.astype(jnp.float32)
+        if self.cosine_scale is None:
+            return nn.Dense(self.num_classes, name="linear")(x)
+        return self.cosine_scale * Cosine(self.num_classes, name="linear")(x)
 
     def encode(self, batch: Batch, *, train: bool) -> Features:
         """What the classes are read from."""
@@ -50,3 +56,20 @@ class Classifier(nn.Module, kw_only=True):
                 f"them; given {given}. Try fusion=Concat()"
             )
         return image if text is None else text
+
+
+class Cosine(nn.Module):
+    """The cosine between x [b d] and the vector of each class, a column of the kernel [d k]."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b k"]:
+        shape = (x.shape[-1], self.num_classes)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return _unit(x, axis=1) @ _unit(kernel, axis=0)
+
+
+def _unit(x: Float[Array, "n m"], axis: int) -> Float[Array, "n m"]:
+    """Of length one along the axis; zeros stay zeros, with a gradient that is finite."""
+    return x * jax.lax.rsqrt(jnp.maximum((x**2).sum(axis, keepdims=True), 1e-24))

@@ -11,6 +11,7 @@ import numpy as np
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
+from vlm_jax.tasks.imbalance import LogitAdjustment, Objective
 from vlm_jax.tasks.mixing import Mixing
 from vlm_jax.types import Array, Batch, References, Variables
 
@@ -31,12 +32,30 @@ class Classification(Measured):
 
     With `mixing`, pictures and labels of training are mixed, and loss and accuracy of training are of the mixed ones,
     each label with its share. Smoothing is never part of a loss that is reported; an evaluation neither mixes nor smooths.
+
+    `objective`, of imbalance.py, is minimised in place of -log p(label), which is reported all the same. `post_hoc` takes
+    the classes' shares out of the logits of an evaluation or a prediction.
     """
 
     classes: tuple[str, ...]
     metrics: tuple[Metric, ...] = (Accuracy(),)
     label_smoothing: float = 0.0
     mixing: Mixing = Mixing()
+    objective: Objective | None = None
+    post_hoc: LogitAdjustment | None = None
+
+    def __post_init__(self):
+        if self.objective is not None and self.label_smoothing:
+            raise ValueError(
+                f"Classification: given label_smoothing {self.label_smoothing} and an objective, "
+                f"{type(self.objective).__name__}, which has labels without smoothing; leave one of them out"
+            )
+
+    def at(self, step: Array) -> "Classification":
+        """The task at a step of training: an objective may change in its course."""
+        if not hasattr(self.objective, "at"):
+            return self
+        return dataclasses.replace(self, objective=self.objective.at(step))
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -54,10 +73,13 @@ class Classification(Measured):
         logits, updated = model.apply(
             variables, batch, train=train, rngs=rngs, mutable=[*state, "losses"]
         )
+        logits = logits if train else self._answered(logits)
         valid = batch["valid"]
         nll = of_labels(lambda labels: softmax_cross_entropy(logits, labels))
         minimised = nll
-        if train and self.label_smoothing:
+        if train and self.objective is not None:
+            minimised = of_labels(lambda labels: self.objective(logits, labels))
+        elif train and self.label_smoothing:
             smoothing = self.label_smoothing
             minimised = of_labels(lambda y: softmax_cross_entropy(logits, y, smoothing))
         for sown in jax.tree.leaves(updated.pop("losses", {})):
@@ -69,7 +91,11 @@ class Classification(Measured):
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Chosen:
         logits = model.apply(variables, batch, train=False)
-        return Chosen(probabilities=jax.nn.softmax(logits.astype(jnp.float32)))
+        return Chosen(probabilities=jax.nn.softmax(self._answered(logits).astype(jnp.float32)))
+
+    def _answered(self, logits: Array) -> Array:
+        """The logits that an answer is read from."""
+        return logits if self.post_hoc is None else self.post_hoc.removed(logits)
 
     def examples(self, predictions: Chosen, batch: Batch) -> list[dict[str, Any]]:
         """`prediction`, the likeliest class by name, `probabilities` of all by name, and `label` where it is known."""
@@ -101,6 +127,9 @@ class Classification(Measured):
                 f"the task names {len(self.classes)} classes, the model has num_classes {model.num_classes}; "
                 "give both the same number"
             )
+        for part in (self.objective, self.post_hoc):
+            if hasattr(part, "check"):
+                part.check(model)
         labels, ids = np.asarray(batch["label"]), np.asarray(batch["id"])
         wrong = (labels < 0) | (labels >= len(self.classes))
         if wrong.any():
