@@ -90,15 +90,7 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
     parts = _mobilenet(part, images.HorizontalFlip(even_with_left_right=True))
 
     def encoded(split):
-        return Encoded(
-            source=splits[split],
-            encoder=mobilenet_v2_folded(),
-            init_params=mobilenet_weights.MobileNetV2Weights(),
-            transforms=plain,
-            pool=pool,
-            log1p=True,
-            standardise=splits["train"],
-        )
+        return mobilenet_features(splits[split], splits["train"], pool=pool)
 
     views = (plain, mirrored, *(parts,) * (4 if pool else 2))
     sources = {"train": Views(source=encoded("train"), transforms=views)}
@@ -115,6 +107,20 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
         seed=seed,
         train_before=(ChooseView(),),
         bucket_lengths=(11, 14, 18, 24),
+    )
+
+
+def mobilenet_features(source: Source, train: Source, *, pool: bool) -> Encoded:
+    """`source` with MobileNetV2's features of the whole picture, squashed to 224x224: [49 1280], where `pool` [1 1280];
+    log(1 + x), standardised over the pictures of `train`."""
+    return Encoded(
+        source=source,
+        encoder=mobilenet_v2_folded(),
+        init_params=mobilenet_weights.MobileNetV2Weights(),
+        transforms=_mobilenet(images.Resize(size=224)),
+        pool=pool,
+        log1p=True,
+        standardise=train,
     )
 
 

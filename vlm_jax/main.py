@@ -576,7 +576,7 @@ def _reading(holder: Any, new: Any) -> Any:
     if not hasattr(holder, "source"):
         return new
     inner = _reading(holder.source, new)
-    if isinstance(holder, First) or getattr(holder, "needs_captions", False):
+    if isinstance(holder, First) or hasattr(holder, "needs_texts"):
         return inner
     return dataclasses.replace(holder, source=inner)
 
