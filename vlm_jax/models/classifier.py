@@ -13,11 +13,12 @@ class Classifier(nn.Module, kw_only=True):
     """p(class | image, text).
 
         batch["image"] -> image_encoder --+
-                                          +-- fusion --> Features --> pooling --> dropout --> linear --> logits
+                                          +-- fusion --> Features --> pooling --> dropout --> (hidden) linear --> logits
         batch["text"]  -> text_encoder ---+
 
     A text alone is sentiment, a picture alone image classification, both visual question answering. `pooling`
-    makes one vector of the Features: layers.pooling.pool, the mean, or max_pool.
+    makes one vector of the Features: layers.pooling.pool, the mean, max_pool or last_pool. With `hidden` a layer of so
+    many with a relu stands before the last one.
     """
 
     num_classes: int
@@ -25,13 +26,17 @@ class Classifier(nn.Module, kw_only=True):
     image_encoder: nn.Module | None = None
     text_encoder: nn.Module | None = None
     fusion: nn.Module | None = None
-    dropout_rate: float = 0.0  # of the pooled vector
+    dropout_rate: float = 0.0  # of the pooled vector, and of the hidden layer
+    hidden: int | None = None
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b k"]:
         """Logits of the classes, in float32."""
         x = self.pooling(self.encode(batch, train=train))
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        if self.hidden is not None:
+            x = nn.relu(nn.Dense(self.hidden, name="hidden_layer")(x.astype(jnp.float32)))
+            x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         return nn.Dense(self.num_classes, name="linear")(x.astype(jnp.float32))
 
     def encode(self, batch: Batch, *, train: bool) -> Features:
