@@ -15,6 +15,10 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
 from vlm_jax.data.source import Source, Tfds
 from vlm_jax.data.text_transforms import Keep, Label, Tokenize
+from vlm_jax.metrics.accuracy import Accuracy
+from vlm_jax.metrics.by_kind import ByKind
+from vlm_jax.metrics.majority import Majority
+from vlm_jax.metrics.wups import Wups
 from vlm_jax.text.answers import AnswerList
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
@@ -33,6 +37,7 @@ class QuestionData:
     max_length: int  # of a question, with BOS and EOS
     train: Pipeline
     held_out: dict[str, Pipeline]
+    metrics: tuple[Any, ...]  # of the answers, and of the majority's beside them
 
     def evaluations(self, *, every: int | None) -> tuple[Evaluation, ...]:
         """Validation every so many steps, all at the end."""
@@ -79,7 +84,7 @@ def daquar(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionDat
         corpus=records["train"], vocab_size=1024, min_count=2, texts="questions"
     )
     answers = AnswerList(corpus=records["train"], size=448)
-    return _questions(sources, tokenizer, answers, (), batch_size, 20, seed=seed)
+    return _questions(sources, tokenizer, answers, (), batch_size, 20, seed=seed, metrics=(Wups(),))
 
 
 _DAQUAR = ("train", "validation", "test")
@@ -94,9 +99,11 @@ def _questions(
     max_length: int,
     *,
     seed: int,
+    metrics: tuple[Any, ...] = (),
 ) -> QuestionData:
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length, key="question", output="text")
 
+    right, train = Accuracy(reference="answer"), sources.pop("train")
     keep = Keep(keys=("image", "text", "label"))
 
     def pipeline(source, *, train=False):
@@ -113,6 +120,7 @@ def _questions(
         tokenizer=tokenizer,
         classes=classes,
         max_length=max_length,
-        train=pipeline(sources.pop("train"), train=True),
+        train=pipeline(train, train=True),
         held_out={name: pipeline(source) for name, source in sources.items()},
+        metrics=(right, *metrics, ByKind(metric=right), Majority(corpus=train)),
     )

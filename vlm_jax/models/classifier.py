@@ -14,12 +14,13 @@ class Classifier(nn.Module, kw_only=True):
     """p(class | image, text).
 
         batch["image"] -> image_encoder --+
-                                          +-- fusion --> Features --> pooling --> dropout --> linear --> logits
+                                          +-- fusion --> Features --> pooling --> dropout --> (hidden) linear --> logits
         batch["text"]  -> text_encoder ---+
 
     A text alone is sentiment, a picture alone image classification, both visual question answering. `pooling`
-    makes one vector of the Features: layers.pooling.pool, the mean, or max_pool. With `cosine_scale` a logit is so
-    many times the cosine between the vector and that of the class, so that no class is favoured by its length.
+    makes one vector of the Features: layers.pooling.pool, the mean, max_pool or last_pool. With `hidden` a layer of so
+    many with a relu stands before the last one. With `cosine_scale` a logit is so many times the cosine between the
+    vector and that of the class, so that no class is favoured by its length.
     """
 
     num_classes: int
@@ -27,7 +28,8 @@ class Classifier(nn.Module, kw_only=True):
     image_encoder: nn.Module | None = None
     text_encoder: nn.Module | None = None
     fusion: nn.Module | None = None
-    dropout_rate: float = 0.0  # of the pooled vector
+    dropout_rate: float = 0.0  # of the pooled vector, and of the hidden layer
+    hidden: int | None = None
     cosine_scale: float | None = None
 
     @nn.compact
@@ -36,6 +38,9 @@ class Classifier(nn.Module, kw_only=True):
         x = self.pooling(self.encode(batch, train=train))
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         x = x.astype(jnp.float32)
+        if self.hidden is not None:
+            x = nn.relu(nn.Dense(self.hidden, name="hidden_layer")(x))
+            x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         if self.cosine_scale is None:
             return nn.Dense(self.num_classes, name="linear")(x)
         return self.cosine_scale * Cosine(self.num_classes, name="linear")(x)
