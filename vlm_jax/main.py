@@ -4,6 +4,7 @@
     python -m experiments.show_attend_and_tell [FUNCTION] evaluate --workdir runs/sat [--record]
     python -m experiments.show_attend_and_tell [FUNCTION] predict  IMAGE... --workdir runs/sat
     python -m experiments.text_cnn             [FUNCTION] predict  TEXT...  --workdir runs/text_cnn
+    python -m experiments.clip                 [FUNCTION] search   TEXT...  --workdir runs/clip
     python -m experiments.show_attend_and_tell [FUNCTION] describe
 
 An experiment file ends with `main(paper, scenes, smoke)`; the first function is the default.
@@ -27,17 +28,19 @@ from vlm_jax.memory import keep_freed_memory
 ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
 STATISTICS = "statistics.npz"  # mean and deviation of cached features
 RESULTS = "experiments/results"
-VERBS = ("train", "evaluate", "predict", "describe")
+VERBS = ("train", "evaluate", "predict", "search", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
     "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
     "step": (
         "STEP",
         "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
     ),
-    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
+    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas; search: of one"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
-    "json": (None, "predict: a JSON object a line, with all that is known of each"),
+    "json": (None, "predict, search: a JSON object a line, with all that is known of each"),
     "file": ("FILE", "predict: texts, one a line; - is the standard input"),
+    "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
+    "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
     "attention": ("DIR", "predict: also write pictures of where each word looked"),
     "traceback": (None, "show where an error comes from"),
     "help": (None, "this text, and every path with its value"),
@@ -141,9 +144,16 @@ def _evaluate(command: Command) -> None:
     variables, step = _variables(workdir, command.options.get("step"))
     measured = []
     for evaluation in chosen:
+        if "clip_score" in command.options:
+            evaluation = dataclasses.replace(evaluation, reports=evaluation.reports or (_nothing,))
         found = evaluations.evaluate(
             evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
         )
+        if "clip_score" in command.options and found.examples:
+            from vlm_jax import two_towers
+
+            folder = Path(command.options["clip_score"])
+            found = two_towers.with_clip_scores(folder, evaluation, found)
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
         signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
@@ -156,7 +166,18 @@ def _evaluate(command: Command) -> None:
             print(f"recorded {path}")
 
 
+def _search(command: Command) -> None:
+    from vlm_jax import two_towers
+
+    two_towers.search(command)
+
+
 def _predict(command: Command) -> None:
+    from vlm_jax import two_towers
+
+    if "classes" in command.options:
+        return two_towers.classify(command)
+    two_towers.refuse_alone(command)
     reads_texts = _text_key(_predicting(command.build()).data) is not None
     (_predict_texts if reads_texts else _predict_pictures)(command)
 
@@ -234,7 +255,13 @@ def _describe(command: Command) -> None:
     print(module_table(experiment.model, batch))
 
 
-_VERBS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "describe": _describe}
+_VERBS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "search": _search,
+    "describe": _describe,
+}
 
 
 # ---- the workdir
@@ -415,8 +442,7 @@ def _trained(command: Command) -> tuple[Any, Path]:
     workdir = _workdir(command)
     if workdir is None:
         raise UserError("--workdir DIR is needed: the folder that train wrote")
-    path = workdir / "config.json"
-    if not path.is_file():
+    if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     _check_about(command, workdir)
     if command.arguments:
@@ -424,13 +450,15 @@ def _trained(command: Command) -> tuple[Any, Path]:
             f"--{next(iter(command.arguments))} is an argument of {command.chosen}, chosen when the run begins; "
             f"{workdir} has its own"
         )
-    packages = (
-        *config.KNOWN_PACKAGES,
-        command.module.split(".")[0],
-    )  # yours, where it is your file
-    experiment = config.from_json(json.loads(path.read_text()), packages=packages)
-    experiment = with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
-    return _changed(experiment, command.changes), workdir
+    yours = command.module.split(".")[0]  # its names, where it is your file
+    return _changed(experiment_of(workdir, yours), command.changes), workdir
+
+
+def experiment_of(workdir: Path, *packages: str) -> Any:
+    """The experiment of a workdir with its tokenizers and statistics; names of `packages` may stand in it."""
+    node = json.loads((workdir / "config.json").read_text())
+    experiment = config.from_json(node, packages=(*config.KNOWN_PACKAGES, *packages))
+    return with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
 
 
 def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
@@ -485,7 +513,9 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     about = command.about() | {"command": run["command"]}
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
-    if command.changes or "step" in command.options:  # what was measured is not what was trained
+    if (
+        command.changes or {"step", "clip_score"} & command.options.keys()
+    ):  # what was measured is not what was trained
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
