@@ -65,14 +65,12 @@ class SelfCritical(Captioning):
         memory = model.apply(variables, batch, train=False, method="encode")
         tokens, advantage, judged = self._drawn(model, variables, memory, batch, rngs["sampling"])
 
-        read = jnp.concatenate([jnp.full_like(tokens[:, :1], BOS), tokens[:, :-1]], axis=1)
         told = tile(memory, samples, rows)
-        logits = model.apply(variables, read, told, train=False, method="read")
-        banned = jnp.isin(jnp.arange(logits.shape[-1]), jnp.array(self.sampling.banned, jnp.int32))
-        logits = jnp.where(banned, -jnp.inf, logits.astype(jnp.float32))
+        logits = model.apply(variables, read_for(tokens), told, train=False, method="read")
         valid = jnp.repeat(batch["valid"], samples)
-        mask = (tokens != PAD) & valid[:, None]
-        nll = softmax_cross_entropy(logits, jnp.where(mask, tokens, EOS))
+        mask = counted(tokens, valid)
+        labels = jnp.where(mask, tokens, EOS)
+        nll = softmax_cross_entropy(without(logits, self.sampling.banned), labels)
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, advantage[:, None] * nll, 0.0).sum() / count
         metrics = {
@@ -114,6 +112,22 @@ class SelfCritical(Captioning):
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)
         self.reward.check(np.asarray(batch["id"]))
+
+
+def read_for(tokens: Array) -> Array:
+    """What is read to write `tokens`: [[a, EOS, PAD]] -> [[BOS, a, EOS]]."""
+    return jnp.concatenate([jnp.full_like(tokens[:, :1], BOS), tokens[:, :-1]], axis=1)
+
+
+def counted(tokens: Array, valid: Array) -> Array:
+    """Bool[b l]: the words and the EOS of valid rows."""
+    return (tokens != PAD) & valid[:, None]
+
+
+def without(logits: Array, banned: tuple[int, ...]) -> Array:
+    """The logits where `banned` tokens have no probability, as when they are drawn."""
+    ids = jnp.arange(logits.shape[-1])
+    return jnp.where(jnp.isin(ids, jnp.array(banned, jnp.int32)), -jnp.inf, logits)
 
 
 def leave_one_out(rewards: Array) -> Array:
