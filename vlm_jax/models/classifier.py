@@ -18,7 +18,8 @@ class Classifier(nn.Module, kw_only=True):
 
     A text alone is sentiment, a picture alone image classification, both visual question answering. `pooling`
     makes one vector of the Features: layers.pooling.pool, the mean, max_pool or last_pool. With `hidden` a layer of so
-    many with a relu stands before the last one.
+    many with a relu stands before the last one. Sows which places the image has, "places" [b n], and how large the
+    pooled Features are, their norms "sizes" [b m]: of a fusion that keeps the places, where it found something.
     """
 
     num_classes: int
@@ -32,7 +33,9 @@ class Classifier(nn.Module, kw_only=True):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b k"]:
         """Logits of the classes, in float32."""
-        x = self.pooling(self.encode(batch, train=train))
+        features = self.encode(batch, train=train)
+        self.sow("intermediates", "sizes", _sizes(features))
+        x = self.pooling(features)
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         if self.hidden is not None:
             x = nn.relu(nn.Dense(self.hidden, name="hidden_layer")(x.astype(jnp.float32)))
@@ -44,6 +47,7 @@ class Classifier(nn.Module, kw_only=True):
         image = text = None
         if self.image_encoder is not None:
             image = self.image_encoder(batch["image"], train=train)
+            self.sow("intermediates", "places", image.mask)
         if self.text_encoder is not None:
             text = self.text_encoder(batch["text"], train=train)
         if self.fusion is not None:
@@ -55,3 +59,8 @@ class Classifier(nn.Module, kw_only=True):
                 f"them; given {given}. Try fusion=Concat()"
             )
         return image if text is None else text
+
+
+def _sizes(features: Features) -> Float[Array, "b m"]:
+    squares = jnp.square(features.values.astype(jnp.float32)).sum(-1)
+    return jnp.sqrt(jnp.where(features.mask, squares, 0))
