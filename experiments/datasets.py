@@ -27,13 +27,15 @@ from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 class CaptionData:
     """Pipelines of one data set, all with the same tokenizer and preprocessing.
 
-    `train` yields every (picture, caption) pair. `pictures` has one row a picture and is what captions are
-    written for; `pairs` has one row a pair and is what perplexity is measured on.
+    `train` yields every (picture, caption) pair; `train_pictures` every picture once, with its first caption, for what
+    learns from captions of its own. `pictures` has one row a picture and is what captions are written for; `pairs` has
+    one row a pair and is what perplexity is measured on.
     """
 
     tokenizer: Any
     max_length: int  # of a target, with BOS and EOS
     train: Pipeline
+    train_pictures: Pipeline
     pictures: dict[str, Pipeline]
     pairs: dict[str, Pipeline]
 
@@ -90,15 +92,7 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
     parts = _mobilenet(part, images.HorizontalFlip(even_with_left_right=True))
 
     def encoded(split):
-        return Encoded(
-            source=splits[split],
-            encoder=mobilenet_v2_folded(),
-            init_params=mobilenet_weights.MobileNetV2Weights(),
-            transforms=plain,
-            pool=pool,
-            log1p=True,
-            standardise=splits["train"],
-        )
+        return mobilenet_features(splits[split], splits["train"], pool=pool)
 
     views = (plain, mirrored, *(parts,) * (4 if pool else 2))
     sources = {"train": Views(source=encoded("train"), transforms=views)}
@@ -115,6 +109,20 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
         seed=seed,
         train_before=(ChooseView(),),
         bucket_lengths=(11, 14, 18, 24),
+    )
+
+
+def mobilenet_features(source: Source, train: Source, *, pool: bool) -> Encoded:
+    """`source` with MobileNetV2's features of the whole picture, squashed to 224x224: [49 1280], where `pool` [1 1280];
+    log(1 + x), standardised over the pictures of `train`."""
+    return Encoded(
+        source=source,
+        encoder=mobilenet_v2_folded(),
+        init_params=mobilenet_weights.MobileNetV2Weights(),
+        transforms=_mobilenet(images.Resize(size=224)),
+        pool=pool,
+        log1p=True,
+        standardise=train,
     )
 
 
@@ -157,24 +165,26 @@ def _captions(
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length)
     buckets = bucket_lengths and Buckets(lengths=bucket_lengths, measure=tokenize)
 
-    def pipeline(source, *transforms, train=False):
+    def pipeline(source, *transforms, train=False, buckets=None):
         return Pipeline(
             source=source,
             transforms=transforms,
             batch_size=batch_size if train else 100,
             train=train,
             seed=seed,
-            buckets=buckets if train else None,
+            buckets=buckets,
             num_workers=1,  # the next batch is made while the device works on this one
         )
 
+    drawn = train_before or before
     held_out = {split: source for split, source in sources.items() if split != "train"}
     return CaptionData(
         tokenizer=tokenizer,
         max_length=max_length,
         train=pipeline(
-            EachCaption(sources["train"]), *(train_before or before), tokenize, train=True
+            EachCaption(sources["train"]), *drawn, tokenize, train=True, buckets=buckets
         ),
+        train_pictures=pipeline(sources["train"], *drawn, FirstCaption(), tokenize, train=True),
         pictures={
             split: pipeline(source, *before, FirstCaption(), tokenize)
             for split, source in held_out.items()
