@@ -3,11 +3,9 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from vlm_jax.report.gallery import _PAGE, Item, _escaped, _number, _section
-from vlm_jax.report.gallery_style import STYLE, write_page
+from vlm_jax.report.gallery import Item, write_gallery
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,22 +27,12 @@ def write_search(
     num_pictures: int,
 ) -> None:
     """Writes the page: a section for each of `queries`, with its `hits` among `num_pictures`, nearest first."""
-    body, links = [], []
-    for number, (query, found) in enumerate(zip(queries, hits, strict=True), 1):
-        key, heading = f"query{number}", _escaped(query)
-        told = f"the nearest {len(found)} of {num_pictures} pictures, and what people wrote of them"
-        items = [_item(place, hit) for place, hit in enumerate(found, 1)]
-        body.append(_section(key, heading, told, items, "cosine", False))
-        links.append(f'<a href="#{key}">{heading}</a>')
-    page = _PAGE.format(
-        title=_escaped(title),
-        style=STYLE,
-        numbers=_number("pictures", num_pictures),
-        links="".join(links),
-        body="".join(body),
-        footer="",
-    )
-    write_page(Path(path), page)
+    told = f"the nearest {{}} of {num_pictures} pictures, and what people wrote of them"
+    sections = [
+        (query, told.format(len(found)), [_item(place, hit) for place, hit in enumerate(found, 1)])
+        for query, found in zip(queries, hits, strict=True)
+    ]
+    write_gallery(path, [], title, {"pictures": num_pictures}, sections=sections)
 
 
 def _item(place: int, hit: Hit) -> Item:
