@@ -27,19 +27,19 @@ def write_search(
     num_pictures: int,
 ) -> None:
     """Writes the page: a section for each of `queries`, with its `hits` among `num_pictures`, nearest first."""
-    told = f"of {num_pictures} pictures, nearest first, with what people wrote of them"
+    told = f"the nearest {{}} of {num_pictures} pictures, and what people wrote of them"
     sections = [
-        (query, f"{len(found)} {told}", [_item(rank, hit) for rank, hit in enumerate(found, 1)])
+        (query, told.format(len(found)), [_item(place, hit) for place, hit in enumerate(found, 1)])
         for query, found in zip(queries, hits, strict=True)
     ]
-    write_gallery(path, (), title, {"pictures": num_pictures}, sections=sections)
+    write_gallery(path, [], title, {"pictures": num_pictures}, sections=sections)
 
 
-def _item(rank: int, hit: Hit) -> Item:
+def _item(place: int, hit: Hit) -> Item:
     first, *others = hit.references or ("",)
     return Item(
         image=hit.image,
-        caption=f"{rank}. {first}",
+        caption=f"{place}. {first}",
         references=others,
         scores={"cosine": hit.score},
         name=hit.name or f"id {hit.id}",
