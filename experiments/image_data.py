@@ -109,7 +109,7 @@ def scenes(
     return pipelines(
         _splits("scenes", "train", config="tiny"),
         ("one", "two", "three", "four"),
-        before=(Decode(channels=channels), Resize(size=size)),
+        before=(Decode(channels=channels), *((Resize(size=size),) if size != 64 else ())),
         augment=augment,
         normalise=Normalise(mean=(0.5,), std=(0.5,)),
         batch_size=batch_size,
@@ -121,15 +121,18 @@ def pipelines(
     sources: Mapping[str, Source],
     classes: tuple[str, ...],
     *,
-    before: tuple[Any, ...],
-    augment: tuple[Any, ...],
-    normalise: Any,
+    before: tuple[Any, ...] = (),
+    augment: tuple[Any, ...] = (),
+    normalise: Any = None,
     batch_size: int,
     eval_batch_size: int = 200,
     seed: int = 0,
 ) -> ImageData:
-    """`before` decodes every picture, `augment` changes those of training, `normalise` comes last."""
-    after = (normalise, Keep(keys=("image", "label")), CheckLabels(num_classes=len(classes)))
+    """`before` decodes every picture, `augment` changes those of training, `normalise` comes last.
+
+    Features that were computed before need none of these."""
+    after = (Keep(keys=("image", "label")), CheckLabels(num_classes=len(classes)))
+    after = after if normalise is None else (normalise, *after)
 
     def pipeline(split: str) -> Pipeline:
         train = split == "train"
@@ -150,5 +153,8 @@ def pipelines(
 
 
 def _splits(name: str, train: str, config: str | None = None) -> dict[str, Source]:
+    """Without a validation set where its pictures are trained on."""
     named = {"train": train, "validation": "validation", "test": "test"}
+    if "validation" in train:
+        named.pop("validation")
     return {key: Tfds(name, split, config=config) for key, split in named.items()}

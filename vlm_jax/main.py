@@ -172,11 +172,14 @@ def _predict_pictures(command: Command) -> None:
     pipeline, good = _over_pictures(_predicting(experiment).data, pictures)
     examples = _predicted(command, experiment, pipeline, workdir)
     for example in examples:
-        name, caption = good[example["id"]], example["prediction"]
-        if "json" in command.options:
-            print(json.dumps({"file": name, "caption": caption, "log_prob": example["log_prob"]}))
+        name, said = good[example["id"]], example["prediction"]
+        if "json" not in command.options:
+            print(f"{name}\t{said}")
+        elif "probabilities" in example:  # one of several classes
+            known = {"prediction": said, "probabilities": example["probabilities"]}
+            print(json.dumps({"file": name, **known}, ensure_ascii=False))
         else:
-            print(f"{name}\t{caption}")
+            print(json.dumps({"file": name, "caption": said, "log_prob": example["log_prob"]}))
     if "attention" in command.options:
         _attention_sheets(examples, good, Path(command.options["attention"]))
 

@@ -83,7 +83,7 @@ class Gallery:
             texts = references[example["id"]]
             items.append(
                 Item(
-                    image=_Picture(source, place[example["id"]]),
+                    image=StoredPicture(source, place[example["id"]]),
                     caption=example["prediction"],
                     references=texts.get(self.reference, ()),
                     scores=scores,
@@ -125,8 +125,11 @@ def write_gallery(
     rank_by: str | None = None,
     per_section: int = 12,
     seed: int = 0,
+    before: str = "",
+    heading: str = "Pictures",
 ) -> None:
-    """Writes the page. `summary` are the numbers at its top; the score `rank_by` (default: the first one of the
+    """Writes the page. `before` is HTML that stands before the pictures, `heading` what these are called where they
+    stand in one section. `summary` are the numbers at its top; the score `rank_by` (default: the first one of the
     items) says which are best and worst. Each of the three sections shows `per_section` pictures, none of them twice;
     where there are no more than that in all, they stand in one. A picture that cannot be read is left blank."""
     items = list(items)
@@ -136,14 +139,14 @@ def write_gallery(
     elif items and rank_by not in named:
         raise ValueError(f"rank_by is {rank_by!r}, but the items have {sorted(set(named))}")
     with_maps = any(_has_maps(item) for item in items)
-    sections = _sections(items, rank_by, per_section, seed)
+    sections = _sections(items, rank_by, per_section, seed, heading)
     body = [_section(*section, rank_by, with_maps) for section in sections]
     page = _PAGE.format(
         title=_escaped(title),
         style=STYLE,
         numbers="".join(_number(name, value) for name, value in summary.items()),
         links="".join(f'<a href="#{key}">{heading}</a>' for key, heading, _, _ in sections),
-        body="".join(body) if items else "<section><p>No pictures.</p></section>",
+        body=before + ("".join(body) if items else "<section><p>No pictures.</p></section>"),
         footer=_MAPS_EXPLAINED if with_maps else "",
     )
     write_page(Path(path), page)
@@ -178,7 +181,7 @@ _MAPS_EXPLAINED = (
 
 
 @dataclasses.dataclass(frozen=True)
-class _Picture:
+class StoredPicture:
     """Reads one picture of a source when it is called."""
 
     source: Any
@@ -193,13 +196,13 @@ _Section = tuple[str, str, str, list[Item]]
 
 
 def _sections(
-    items: list[Item], rank_by: str | None, per_section: int, seed: int
+    items: list[Item], rank_by: str | None, per_section: int, seed: int, heading: str
 ) -> list[_Section]:
     count = len(items)
     if rank_by is None or count <= per_section:
         chosen = _sample(items, per_section, seed)
         told = f"{len(chosen)} of {count}" if len(chosen) < count else f"{count} in all"
-        return [("all", "Pictures", told, chosen)] if items else []
+        return [("all", _escaped(heading), told, chosen)] if items else []
     ranked = sorted(items, key=lambda item: _rank(item, rank_by), reverse=True)
     size = min(per_section, count // 2)
     best, middle, worst = ranked[:size], ranked[size : count - size], ranked[count - size :][::-1]

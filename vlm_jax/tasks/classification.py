@@ -12,6 +12,7 @@ from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.tasks.imbalance import LogitAdjustment, Objective
+from vlm_jax.tasks.mixing import Mixing
 from vlm_jax.types import Array, Batch, References, Variables
 
 
@@ -29,6 +30,9 @@ class Classification(Measured):
     `classes` are the names of labels 0, 1, ...: what predictions and metrics read. As in `Generation`, a model may
     add a value a row [b] in the collection "losses".
 
+    With `mixing`, pictures and labels of training are mixed, and loss and accuracy of training are of the mixed ones,
+    each label with its share. Smoothing is never part of a loss that is reported; an evaluation neither mixes nor smooths.
+
     `objective`, of imbalance.py, is minimised in place of -log p(label), which is reported all the same. `post_hoc` takes
     the classes' shares out of the logits of an evaluation or a prediction.
     """
@@ -36,6 +40,7 @@ class Classification(Measured):
     classes: tuple[str, ...]
     metrics: tuple[Metric, ...] = (Accuracy(),)
     label_smoothing: float = 0.0
+    mixing: Mixing = Mixing()
     objective: Objective | None = None
     post_hoc: LogitAdjustment | None = None
 
@@ -56,21 +61,31 @@ class Classification(Measured):
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         state = [name for name in variables if name != "params"] if train else []
+        other, share = None, None
+        if train and self.mixing.on:
+            batch, other, share = self.mixing(rngs["noise"], batch)
+
+        def of_labels(value):
+            """value(labels) [b], of both labels of a mixed picture by their shares."""
+            own = value(batch["label"])
+            return own if other is None else share * own + (1.0 - share) * value(other)
+
         logits, updated = model.apply(
             variables, batch, train=train, rngs=rngs, mutable=[*state, "losses"]
         )
         logits = logits if train else self._answered(logits)
-        labels, valid = batch["label"], batch["valid"]
-        nll = softmax_cross_entropy(logits, labels)
+        valid = batch["valid"]
+        nll = of_labels(lambda labels: softmax_cross_entropy(logits, labels))
         minimised = nll
         if train and self.label_smoothing:
-            minimised = softmax_cross_entropy(logits, labels, self.label_smoothing)
+            smoothing = self.label_smoothing
+            minimised = of_labels(lambda y: softmax_cross_entropy(logits, y, smoothing))
         if train and self.objective is not None:
-            minimised = self.objective(logits, labels)
+            minimised = of_labels(lambda labels: self.objective(logits, labels))
         for sown in jax.tree.leaves(updated.pop("losses", {})):
             minimised += sown
         count = jnp.maximum(valid.sum(), 1).astype(jnp.float32)
-        correct = 100.0 * (logits.argmax(-1) == labels)
+        correct = of_labels(lambda labels: 100.0 * (logits.argmax(-1) == labels))
         metrics = {"loss": Mean.of(nll, valid), "accuracy": Mean.of(correct, valid)}
         return jnp.where(valid, minimised, 0.0).sum() / count, Aux(metrics, updated)
 
@@ -83,12 +98,13 @@ class Classification(Measured):
         return logits if self.post_hoc is None else self.post_hoc.removed(logits)
 
     def examples(self, predictions: Chosen, batch: Batch) -> list[dict[str, Any]]:
-        """`prediction`, the likeliest class by name, and `probabilities` of all by name."""
+        """`prediction`, the likeliest class by name, `probabilities` of all by name, and `label` where it is known."""
         probabilities = np.asarray(predictions.probabilities)
         return [
             {
                 "id": int(batch["id"][row]),
                 "prediction": self.classes[int(probabilities[row].argmax())],
+                **({"label": self.classes[int(batch["label"][row])]} if "label" in batch else {}),
                 "probabilities": dict(zip(self.classes, probabilities[row].tolist(), strict=True)),
             }
             for row in np.flatnonzero(np.asarray(batch["valid"]))
