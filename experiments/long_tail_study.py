@@ -291,7 +291,9 @@ if __name__ == "__main__":
             weighted_sampling,
             mixup,
             smoke,
+            dataset=FASHION_MNIST,
             metric="accuracy",
+            others=("many_shot", "medium_shot", "few_shot"),
             title="Fashion-MNIST with a long tail, imbalance 100",
         )
     )
