@@ -35,21 +35,31 @@ def smoke() -> Experiment:
 
 
 def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys, compiled_as_it_stands):
+    results = tmp_path / "results"
+    results.mkdir()
+
+    # The run on another data set is no run of this one.
+    about = {"experiment": "test_studies", "function": "plain", "dataset": "clothes", "seed": 3}
+    about |= {"split": "test", "commit": None, "command": "", "device": "", "hours": None}
+    other = about | {"parameters": 1, "metrics": {"accuracy": 99.0, "macro_f1": 99.0}}
+    (results / "test_studies.plain.clothes.s3.json").write_text(json.dumps(other))
+
     def study() -> str:
-        places = ["--workdir", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
-        argv = ["all", *places, "--seeds", "3"]
-        assert main(plain, smoke, argv=argv, metric="accuracy", title="A study") == 0
+        argv = ["all", "--workdir", str(tmp_path / "runs"), "--results", str(results), "--seeds", "3"]
+        what = dict(dataset="scenes_tiny", metric="accuracy", others=("macro_f1",), title="A study")
+        assert main(plain, smoke, argv=argv, **what) == 0
         return capsys.readouterr().out
 
     first = study()
-    (file,) = (tmp_path / "results").glob("*.json")
+    (file,) = results.glob("*scenes_tiny*.json")
     found = json.loads(file.read_text())
     assert file.name == "test_studies.plain.scenes_tiny.s3.json"
     assert (found["seed"], found["parameters"]) == (3, 16) and found["hours"] is not None
     assert "plain train --workdir" in found["command"] and "--seed 3" in found["command"]
-    table = (tmp_path / "results" / "test_studies.md").read_text()
+    table = (results / "test_studies.md").read_text()
     assert table.startswith("A study\n\n| |") and f"{found['metrics']['accuracy']:.1f}" in table
-    assert (tmp_path / "results" / "test_studies.png").stat().st_size > 5_000
+    assert table.count("| plain |") == 1 and "99.0" not in table and "not run" not in table
+    assert (results / "test_studies.png").stat().st_size > 5_000
     assert "recorded already" not in first
     assert "plain seed 3: recorded already" in study()
 
