@@ -65,7 +65,7 @@ from vlm_jax.vision.vit import LearnedGrid
 CITATION = "the papers of the methods"
 PAPER = {}
 WIDTH = 128
-STEPS = {"scenes": 2_000, "daquar": 900}
+STEPS = {"scenes": 1_500, "daquar": 600}
 MEASURED = {  # data set and split -> the name of the column
     ("scenes", "test"): "scenes",
     ("scenes", "test_unseen"): "unseen pairs",
