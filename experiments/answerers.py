@@ -4,9 +4,14 @@ import dataclasses
 
 from experiments.questions import QuestionData
 from vlm_jax.models.classifier import Classifier
-from vlm_jax.tasks.classification import Classification
+from vlm_jax.tasks.vqa import QuestionAnswering
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.optimizers import Optimizer
+
+# Questions to train on.
+SCENES = 74_407
+DAQUAR = 5_599
+VQA_V2 = 443_757
 
 
 def answerer(
@@ -22,7 +27,7 @@ def answerer(
     every = -(-num_steps // evaluations)
     return Experiment(
         model=model,
-        task=Classification(classes=data.classes, metrics=data.metrics),
+        task=QuestionAnswering(classes=data.classes, metrics=data.metrics),
         train_data=data.train,
         num_steps=num_steps,
         optimizer=optimizer,

@@ -18,7 +18,9 @@ from vlm_jax.data.text_transforms import Keep, Label, Tokenize
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.by_kind import ByKind
 from vlm_jax.metrics.majority import Majority
+from vlm_jax.metrics.vqa_accuracy import VqaAccuracy
 from vlm_jax.metrics.wups import Wups
+from vlm_jax.report.answers import Answers
 from vlm_jax.text.answers import AnswerList
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
@@ -47,6 +49,7 @@ class QuestionData:
                 data=pipeline,
                 every=every if name == "validation" else None,
                 perplexity=False,
+                reports=(Answers(source=pipeline.source),),
             )
             for name, pipeline in self.held_out.items()
         )
@@ -87,7 +90,24 @@ def daquar(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionDat
     return _questions(sources, tokenizer, answers, (), batch_size, 20, seed=seed, metrics=(Wups(),))
 
 
+def vqa_v2(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionData:
+    """VQA v2 with the features of MobileNetV2, as `daquar`, its 3,000 most frequent answers, and the official accuracy."""
+    records = {split: Tfds("vqa_v2", split) for split in ("train", "validation")}
+    sources = {
+        split: EachQuestion(mobilenet_features(source, records["train"], pool=pool))
+        for split, source in records.items()
+    }
+    tokenizer = WordTokenizer(
+        corpus=records["train"], vocab_size=12_288, min_count=3, texts="questions"
+    )
+    answers = AnswerList(corpus=records["train"], size=3072, min_count=8)
+    return _questions(
+        sources, tokenizer, answers, (), batch_size, 20, seed=seed, metrics=VQA, by="answer_type"
+    )
+
+
 _DAQUAR = ("train", "validation", "test")
+VQA = (VqaAccuracy(), ByKind(metric=VqaAccuracy(), by="answer_type", number="vqa_accuracy"))
 
 
 def _questions(
@@ -100,6 +120,7 @@ def _questions(
     *,
     seed: int,
     metrics: tuple[Any, ...] = (),
+    by: str = "question_type",
 ) -> QuestionData:
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length, key="question", output="text")
 
@@ -122,5 +143,5 @@ def _questions(
         max_length=max_length,
         train=pipeline(train, train=True),
         held_out={name: pipeline(source) for name, source in sources.items()},
-        metrics=(right, *metrics, ByKind(metric=right), Majority(corpus=train)),
+        metrics=(right, *metrics, ByKind(metric=right, by=by), Majority(corpus=train, by=by)),
     )

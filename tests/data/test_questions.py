@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.made import jpeg
+from tests.invariants import question_checks
 from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.held import Held
 from vlm_jax.data.image_transforms import Decode
@@ -129,3 +130,12 @@ def test_a_held_picture_is_decoded_once(monkeypatch):
     assert len(each) == 2 and not calls
     assert each[0]["image"] is each[1]["image"] and each[0]["id"] == 300
     assert calls == ["id 3"]
+
+
+@pytest.mark.parametrize(
+    "check",
+    (*question_checks.DATA_CHECKS, *question_checks.SCORE_CHECKS),
+    ids=lambda check: check.__name__[6:],
+)
+def test_questions(check):
+    check()

@@ -38,16 +38,21 @@ class EachQuestion(Description):
 
     @functools.cached_property
     def references(self) -> References:
-        return {id: texts for id, (_, texts) in self._asked.items()}
+        return {id: texts for id, (_, _, texts) in self._asked.items()}
+
+    def picture_of(self, id: int) -> int:
+        """The id of the picture that a question, given by its id, is about."""
+        return self._asked[id][1]
 
     @functools.cached_property
-    def _asked(self) -> dict[int, tuple[int, dict[str, tuple[str, ...]]]]:
-        """Id of a question -> (its picture, its texts)."""
+    def _asked(self) -> dict[int, tuple[int, int, dict[str, tuple[str, ...]]]]:
+        """Id of a question -> (the place of its picture, the id of its picture, its texts)."""
         asked = {}
-        for picture, (example, texts) in enumerate(_pictures(self.source)):
-            questions = texts.get("questions", ())
+        for place_of_picture, (example, texts) in enumerate(_pictures(self.source)):
+            picture, questions = int(example["id"]), texts.get("questions", ())
             for place, id in enumerate(_question_ids(example, len(questions))):
-                asked[id] = (picture, _of_question(texts, place, len(questions)))
+                ours = _of_question(texts, place, len(questions))
+                asked[id] = (place_of_picture, picture, ours)
         return asked
 
     @functools.cached_property
@@ -61,8 +66,8 @@ class EachQuestion(Description):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} questions")
         id = self._ids[index]
-        picture, texts = self._asked[id]
-        example = dict(self.source[picture])
+        place, _, texts = self._asked[id]
+        example = dict(self.source[place])
         for name in (*ONE_OF, PEOPLE, "question_ids"):
             example.pop(name, None)
         ours = {name: texts[name][0] for name in ONE_OF.values() if name in texts}

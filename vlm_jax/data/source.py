@@ -147,10 +147,12 @@ class Pictures:
     """Picture files given by path: what `predict IMAGE...` looks at. Ids are 0, 1, 2 ...
 
     Nobody has described them. So that the transforms of a captioning pipeline run on them all the same, an empty text
-    stands where they expect a caption; `references`, which scores are computed from, have none.
+    stands where they expect a caption; `references`, which scores are computed from, have none. With a `question`, each
+    is asked it.
     """
 
     paths: tuple[str, ...]
+    question: str | None = None
 
     @property
     def references(self) -> References:
@@ -161,7 +163,9 @@ class Pictures:
 
     def __getitem__(self, index: int) -> Example:
         path = self.paths[index]
+        asked = {} if self.question is None else {"question": self.question}
         return {
+            **asked,
             "id": np.int64(index),
             "image": Path(path).read_bytes(),
             "image_name": str(path),
