@@ -38,6 +38,7 @@ from typing import Any
 import flax.linen as nn
 
 from experiments import answerers, questions
+from experiments.studies import finished
 from vlm_jax import main as command_line
 from vlm_jax.fusion.bilinear import Mcb, Mfb, Mlb, Mutan
 from vlm_jax.fusion.co_attention import AlternatingCoAttention, ParallelCoAttention
@@ -257,17 +258,15 @@ def run_one(name: str, data: str, seed: int, workdir: Path, results: Path) -> in
     split = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}[data]  # written last
     if (results / f"fusion_study.{name}.{split}.s{seed}.json").exists():
         return 0
-    place = ["--workdir", str(workdir / f"{name}.{data}.s{seed}")]
+    place = workdir / f"{name}.{data}.s{seed}"
+    argv = [name, "train", "--data", data, "--seed", str(seed), "--workdir", str(place)]
+    print(f"fusion_study {' '.join(argv)}", file=sys.stderr, flush=True)
+    code = command_line.main(RUNS[name], argv=argv)
+    if code or not finished(place):  # stopped by a signal: all of it stops
+        return code or 130
     tests = "test,test_unseen" if data == "scenes" else "test"
-    for argv in (
-        [name, "train", "--data", data, "--seed", str(seed), *place],
-        [name, "evaluate", "--only", tests, "--record", str(results), *place],
-    ):
-        print(f"fusion_study {' '.join(argv)}", file=sys.stderr, flush=True)
-        code = command_line.main(RUNS[name], argv=argv)
-        if code:
-            return code
-    return 0
+    argv = [name, "evaluate", "--only", tests, "--record", str(results), "--workdir", str(place)]
+    return command_line.main(RUNS[name], argv=argv)
 
 
 def recorded(results: Path) -> list[Mapping[str, Any]]:
@@ -320,13 +319,13 @@ def plot(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             mean = statistics.fmean(values[name])
             axes.barh(row, mean, color="#b9b4aa" if name == "blind" else "#5b7fa6", height=0.7)
             axes.plot(values[name], [row] * len(values[name]), ".", color="#1f2d3d", markersize=5)
-            axes.text(mean, row, f" {mean:.1f}", va="center", fontsize=8)
+            axes.text(max(values[name]), row, f"  {mean:.1f}", va="center", fontsize=8)
         axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
         axes.set_title(f"{title}, accuracy", fontsize=11, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         if names:
             means = [statistics.fmean(values[name]) for name in names]
-            axes.set_xlim(max(0, means[0] - 0.3 * (means[-1] - means[0]) - 2), means[-1] * 1.06)
+            axes.set_xlim(max(0, means[0] - 0.3 * (means[-1] - means[0]) - 2), means[-1] * 1.08)
     part = path.with_name(f"{path.name}.part")
     figure.savefig(part, format="png", facecolor="white")
     os.replace(part, path)
