@@ -21,7 +21,7 @@ stacked_attention                    Yang et al. 2016, 1511.02274
 parallel_, alternating_co_attention  Lu et al. 2016, 1606.00061
 cross_attention                      Vaswani et al. 2017, 1706.03762
 resampler, prefix                    Alayrac et al. 2022, 2204.14198; Liu et al. 2023, 2304.08485; both then read by
-                                     Transformer blocks over places and words, as in VisualBERT (Li et al. 2019, 1908.03557)
+                                     one Transformer block over places and words, as in VisualBERT (Li et al. 2019, 1908.03557)
 
 Departures from all of these papers: their sizes, data and training. The numbers compare the fusions, not the papers.
 """
@@ -152,8 +152,8 @@ def resampler(data: str = "scenes") -> Experiment:
 
 
 def prefix(data: str = "scenes") -> Experiment:
-    """All places of the picture before the words, read together by two blocks."""
-    return study(data, SingleStream(fusion=Prefix(), num_layers=2, hidden=2 * WIDTH))
+    """All places of the picture before the words, read together by one block."""
+    return study(data, SingleStream(fusion=Prefix(), hidden=2 * WIDTH))
 
 
 def smoke() -> Experiment:
@@ -172,7 +172,7 @@ def study(data: str, fusion: nn.Module | None, *, pooling: Any = last_pool) -> E
         source, image_encoder = questions.scenes(batch_size=64), _cnn()
     else:
         source = questions.daquar(batch_size=64)
-        image_encoder = Precomputed(width=WIDTH, dropout_rate=0.2)
+        image_encoder = Precomputed(width=WIDTH)
     model = _model(source, fusion, image_encoder=image_encoder, pooling=pooling)
     return _trained(source, model, num_steps=STEPS[data])
 
