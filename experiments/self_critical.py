@@ -13,7 +13,11 @@ import sys
 from experiments import captioners, datasets, where_to_put_the_image
 from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.main import main
+from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.cider_reward import CiderReward
+from vlm_jax.metrics.distinct import Distinct
+from vlm_jax.metrics.endings import Endings
+from vlm_jax.metrics.lengths import Lengths
 from vlm_jax.tasks.self_critical import SelfCritical
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.from_run import FromRun
@@ -73,9 +77,12 @@ def _self_critical(
 ) -> Experiment:
     """`base` with its model, search and evaluations, trained on from the run in `start`."""
     banned = (PAD, BOS, UNK)
-    max_length = min(20, data.max_length - 1)
+    words = CaptionMetrics(metrics=(*CaptionMetrics().metrics, Distinct(), Lengths(), Endings()))
+    fields = {f.name: getattr(base.task, f.name) for f in dataclasses.fields(base.task)}
+    fields["metrics"] = (words, *base.task.metrics[1:])
+    max_length = min(16, data.max_length - 1)
     task = SelfCritical(
-        **{field.name: getattr(base.task, field.name) for field in dataclasses.fields(base.task)},
+        **fields,
         reward=CiderReward(corpus=data.tokenizer.corpus, tokenizer=data.tokenizer),
         sampling=Sampling(max_length=max_length, num_results=num_samples, banned=banned),
         baseline=Greedy(max_length=max_length, banned=banned) if greedy else None,

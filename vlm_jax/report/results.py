@@ -42,6 +42,8 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "image_to_text_r1": "image to text R@1",
     "text_to_image_r1": "text to image R@1",
     "cider_gain": "CIDEr gain",
+    "bad_endings": "bad endings",
+    "repeating": "repeating",
     "prompt_satisfied": "prompt satisfied",
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",
