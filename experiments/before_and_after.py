@@ -18,7 +18,7 @@ from vlm_jax.metrics.cider import Cider
 from vlm_jax.metrics.distinct import Distinct
 from vlm_jax.metrics.endings import Endings
 from vlm_jax.metrics.lengths import Lengths
-from vlm_jax.report.gallery import Gallery
+from vlm_jax.report.gallery import Item, write_gallery
 from vlm_jax.train import checkpoints
 from vlm_jax.train.evaluation import evaluate
 
@@ -35,19 +35,32 @@ def compare(before: Path, after: Path, name: str = "test") -> Path:
     for metric in columns[0]:
         print(f"{metric:16} {columns[0][metric]:24.2f} {columns[1][metric]:24.2f}")
     scores = [each(written, references) for written in (old, new)]
-    examples = [
-        {
-            "id": i,
-            "prediction": f"{new[i]}   [before: {old[i]}]",
-            "scores": {
+    source = innermost(source)
+    place = {i: index for index, i in enumerate(source.references)}
+    items = [
+        Item(
+            image=lambda index=place[i]: source[index]["image"],
+            caption=new[i],
+            references=(f"before: {old[i]}", *references[i]["captions"]),
+            scores={
                 "gain": scores[1][i] - scores[0][i],
-                "cider before": scores[0][i],
-                "cider after": scores[1][i],
+                "before": scores[0][i],
+                "after": scores[1][i],
             },
-        }
+            name=f"id {i}",
+        )
         for i in old
     ]
-    return Gallery(source=source)(after, 0, f"before_and_after_{name}", examples, columns[1])
+    path = after / f"before_and_after_{name}.html"
+    write_gallery(path, items, f"{before.name} -> {after.name}: {name}", columns[1])
+    return path
+
+
+def innermost(source: Any) -> Any:
+    """The source of the pictures, of one that has their features."""
+    while hasattr(source, "source"):
+        source = source.source
+    return source
 
 
 def captions(workdir: Path, name: str) -> tuple[dict[int, str], Any]:
