@@ -92,15 +92,7 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
     parts = _mobilenet(part, images.HorizontalFlip(even_with_left_right=True))
 
     def encoded(split):
-        return Encoded(
-            source=splits[split],
-            encoder=mobilenet_v2_folded(),
-            init_params=mobilenet_weights.MobileNetV2Weights(),
-            transforms=plain,
-            pool=pool,
-            log1p=True,
-            standardise=splits["train"],
-        )
+        return mobilenet_features(splits[split], splits["train"], pool=pool)
 
     views = (plain, mirrored, *(parts,) * (4 if pool else 2))
     sources = {"train": Views(source=encoded("train"), transforms=views)}
@@ -116,6 +108,40 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
         max_length=24,
         seed=seed,
         train_before=(ChooseView(),),
+        bucket_lengths=(11, 14, 18, 24),
+    )
+
+
+def mobilenet_features(source: Source, train: Source, *, pool: bool) -> Encoded:
+    """`source` with MobileNetV2's features of the whole picture, squashed to 224x224: [49 1280], where `pool` [1 1280];
+    log(1 + x), standardised over the pictures of `train`."""
+    return Encoded(
+        source=source,
+        encoder=mobilenet_v2_folded(),
+        init_params=mobilenet_weights.MobileNetV2Weights(),
+        transforms=_mobilenet(images.Resize(size=224)),
+        pool=pool,
+        log1p=True,
+        standardise=train,
+    )
+
+
+def flickr8k_pixels(*, batch_size: int, seed: int = 0) -> CaptionData:
+    """Flickr8k in Karpathy's split, 224x224 as MobileNetV2's weights want it, for an encoder that is trained along.
+
+    In training a random part of at least half the picture, mirrored or not; else the whole, squashed. No picture is
+    mirrored whose caption may say left or right. Words as in `flickr8k`.
+    """
+    sources = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
+    part = images.RandomResizedCrop(size=224, scale=(0.5, 1.0), ratio=(0.85, 1.18))
+    return _captions(
+        sources,
+        WordTokenizer(corpus=sources["train"], vocab_size=2560, min_count=5),
+        _mobilenet(images.Resize(size=224)),
+        batch_size,
+        max_length=24,
+        seed=seed,
+        train_before=_mobilenet(part, images.HorizontalFlip()),
         bucket_lengths=(11, 14, 18, 24),
     )
 

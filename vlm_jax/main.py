@@ -4,6 +4,8 @@
     python -m experiments.show_attend_and_tell [FUNCTION] evaluate --workdir runs/sat [--record]
     python -m experiments.show_attend_and_tell [FUNCTION] predict  IMAGE... --workdir runs/sat
     python -m experiments.text_cnn             [FUNCTION] predict  TEXT...  --workdir runs/text_cnn
+    python -m experiments.clip                 [FUNCTION] search   TEXT...  --workdir runs/clip
+    python -m experiments.film                 [FUNCTION] predict  IMAGE... --question "is it red" --workdir runs/film
     python -m experiments.show_attend_and_tell [FUNCTION] describe
 
 An experiment file ends with `main(paper, scenes, smoke)`; the first function is the default.
@@ -27,18 +29,22 @@ from vlm_jax.memory import keep_freed_memory
 ABOUT = "about.json"  # which function of which experiment file a workdir belongs to
 STATISTICS = "statistics.npz"  # mean and deviation of cached features
 RESULTS = "experiments/results"
-VERBS = ("train", "evaluate", "predict", "describe")
+SHOWN = 5  # answers with their probabilities
+VERBS = ("train", "evaluate", "predict", "search", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
     "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
     "step": (
         "STEP",
         "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
     ),
-    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
+    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas; search: of one"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
-    "json": (None, "predict: a JSON object a line, with all that is known of each"),
+    "json": (None, "predict, search: a JSON object a line, with all that is known of each"),
     "file": ("FILE", "predict: texts, one a line; - is the standard input"),
-    "attention": ("DIR", "predict: also write pictures of where each word looked"),
+    "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
+    "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
+    "question": ("TEXT", "predict: what is asked about each picture"),
+    "attention": ("DIR", "predict: also write pictures of where each word, or the answer, looked"),
     "traceback": (None, "show where an error comes from"),
     "help": (None, "this text, and every path with its value"),
 }
@@ -141,9 +147,16 @@ def _evaluate(command: Command) -> None:
     variables, step = _variables(workdir, command.options.get("step"))
     measured = []
     for evaluation in chosen:
+        if "clip_score" in command.options:
+            evaluation = dataclasses.replace(evaluation, reports=evaluation.reports or (_nothing,))
         found = evaluations.evaluate(
             evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
         )
+        if "clip_score" in command.options and found.examples:
+            from vlm_jax import two_towers
+
+            folder = Path(command.options["clip_score"])
+            found = two_towers.with_clip_scores(folder, evaluation, found)
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
         signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
@@ -156,27 +169,80 @@ def _evaluate(command: Command) -> None:
             print(f"recorded {path}")
 
 
+def _search(command: Command) -> None:
+    from vlm_jax import two_towers
+
+    two_towers.search(command)
+
+
 def _predict(command: Command) -> None:
-    reads_texts = _text_key(_predicting(command.build()).data) is not None
+    from vlm_jax import two_towers
+
+    if "classes" in command.options:
+        return two_towers.classify(command)
+    two_towers.refuse_alone(command)
+    experiment = command.build()
+    reads_texts = _text_key(_predicting(experiment).data) is not None
+    if reads_texts and _reads_pictures(experiment):
+        _predict_answers(command)
+        return
+    if "question" in command.options:
+        raise UserError(
+            f"--question: the model of {command.name} {command.chosen} reads no picture with a question, only "
+            + ("texts: predict 'a text'" if reads_texts else "pictures: leave it out")
+        )
     (_predict_texts if reads_texts else _predict_pictures)(command)
 
 
 def _predict_pictures(command: Command) -> None:
-    pictures = list(command.words)
-    if not pictures:
-        raise UserError("predict needs picture files: predict a.jpg b.png --workdir DIR")
-    missing = [name for name in pictures if not Path(name).is_file()]
-    if missing:
-        raise UserError(f"no such picture file: {', '.join(missing[:5])}")
+    pictures = _picture_files(command)
     experiment, workdir = _trained(command)
     pipeline, good = _over_pictures(_predicting(experiment).data, pictures)
     examples = _predicted(command, experiment, pipeline, workdir)
     for example in examples:
-        name, caption = good[example["id"]], example["prediction"]
-        if "json" in command.options:
-            print(json.dumps({"file": name, "caption": caption, "log_prob": example["log_prob"]}))
+        name, said = good[example["id"]], example["prediction"]
+        if "json" not in command.options:
+            print(f"{name}\t{said}")
+        elif "probabilities" in example:  # one of several classes
+            known = {"prediction": said, "probabilities": example["probabilities"]}
+            print(json.dumps({"file": name, **known}, ensure_ascii=False))
         else:
-            print(f"{name}\t{caption}")
+            print(json.dumps({"file": name, "caption": said, "log_prob": example["log_prob"]}))
+    if "attention" in command.options:
+        _attention_sheets(examples, good, Path(command.options["attention"]))
+
+
+def _predict_answers(command: Command) -> None:
+    """One question about every picture."""
+    question = command.options.get("question")
+    if question is None or not question.strip():
+        given = "none given" if question is None else "an empty one given"
+        raise UserError(
+            f'predict needs a question, {given}: predict a.jpg --question "what is it" --workdir DIR'
+        )
+    pictures = _picture_files(command)
+    experiment, workdir = _trained(command)
+    pipeline = _predicting(experiment).data
+    if not _reads_pictures(experiment):
+        raise UserError(
+            f"the model in {workdir} reads no picture, only the question: write its function, "
+            "then predict 'a question', without a picture"
+        )
+    _check_words(pipeline, question)
+    pipeline, good = _over_pictures(pipeline, pictures, question)
+    examples = _predicted(command, experiment, pipeline, workdir)
+    for example in examples:
+        name, answer, probabilities = (
+            good[example["id"]],
+            example["prediction"],
+            dict(sorted(example["probabilities"].items(), key=lambda pair: -pair[1])[:SHOWN]),
+        )
+        if "json" in command.options:
+            known = {"file": name, "question": question, "answer": answer}
+            print(json.dumps({**known, "probabilities": probabilities}, ensure_ascii=False))
+        else:
+            shown = ", ".join(f"{each} {p:.1%}" for each, p in probabilities.items())
+            print(f"{name}\t{answer}\t{shown}")
     if "attention" in command.options:
         _attention_sheets(examples, good, Path(command.options["attention"]))
 
@@ -231,7 +297,13 @@ def _describe(command: Command) -> None:
     print(module_table(experiment.model, batch))
 
 
-_VERBS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "describe": _describe}
+_VERBS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "search": _search,
+    "describe": _describe,
+}
 
 
 # ---- the workdir
@@ -412,8 +484,7 @@ def _trained(command: Command) -> tuple[Any, Path]:
     workdir = _workdir(command)
     if workdir is None:
         raise UserError("--workdir DIR is needed: the folder that train wrote")
-    path = workdir / "config.json"
-    if not path.is_file():
+    if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     _check_about(command, workdir)
     if command.arguments:
@@ -421,13 +492,15 @@ def _trained(command: Command) -> tuple[Any, Path]:
             f"--{next(iter(command.arguments))} is an argument of {command.chosen}, chosen when the run begins; "
             f"{workdir} has its own"
         )
-    packages = (
-        *config.KNOWN_PACKAGES,
-        command.module.split(".")[0],
-    )  # yours, where it is your file
-    experiment = config.from_json(json.loads(path.read_text()), packages=packages)
-    experiment = with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
-    return _changed(experiment, command.changes), workdir
+    yours = command.module.split(".")[0]  # its names, where it is your file
+    return _changed(experiment_of(workdir, yours), command.changes), workdir
+
+
+def experiment_of(workdir: Path, *packages: str) -> Any:
+    """The experiment of a workdir with its tokenizers and statistics; names of `packages` may stand in it."""
+    node = json.loads((workdir / "config.json").read_text())
+    experiment = config.from_json(node, packages=(*config.KNOWN_PACKAGES, *packages))
+    return with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
 
 
 def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
@@ -482,7 +555,9 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     about = command.about() | {"command": run["command"]}
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
-    if command.changes or "step" in command.options:  # what was measured is not what was trained
+    if (
+        command.changes or {"step", "clip_score"} & command.options.keys()
+    ):  # what was measured is not what was trained
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
@@ -502,6 +577,42 @@ def _signature(task: Any) -> dict[str, str]:
 
 
 # ---- predict
+
+
+def _picture_files(command: Command) -> list[str]:
+    pictures = list(command.words)
+    if not pictures:
+        raise UserError("predict needs picture files: predict a.jpg b.png --workdir DIR")
+    missing = [name for name in pictures if not Path(name).is_file()]
+    if missing:
+        raise UserError(f"no such picture file: {', '.join(missing[:5])}")
+    return pictures
+
+
+def _reads_pictures(experiment: Any) -> bool:
+    return getattr(experiment.model, "image_encoder", None) is not None
+
+
+def _check_words(pipeline: Any, question: str) -> None:
+    """Says on stderr which words the model does not know; refuses a question of such words alone."""
+    (tokenize,) = (t for t in pipeline.transforms if getattr(t, "output", None) == "text")
+    tokenizer = tokenize.tokenizer
+    if not hasattr(tokenizer, "words"):
+        return
+    words, known = tokenizer.words(question), set(tokenizer.vocabulary)
+    unknown = [word for word in words if word not in known]
+    named = []
+    for word in dict.fromkeys(unknown):
+        near = difflib.get_close_matches(word, known, n=1)
+        named.append(f"{word} (nearest: {near[0]})" if near else word)
+    if len(unknown) == len(words):
+        given = ", ".join(named) if named else "no word"
+        raise UserError(f"--question: none of its words was in the training questions: {given}")
+    if unknown:
+        print(f"words that were not in the training questions: {', '.join(named)}", file=sys.stderr)
+    room = tokenize.max_length - 2  # begin and end
+    if len(words) > room:
+        print(f"the question is cut after its first {room} words", file=sys.stderr)
 
 
 def _predicting(experiment: Any) -> Any:
@@ -549,8 +660,10 @@ def _jsonable(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _over_pictures(pipeline: Any, pictures: Sequence[str]) -> tuple[Any, list[str]]:
-    """The pipeline reading the pictures instead, and those that can be read.
+def _over_pictures(
+    pipeline: Any, pictures: Sequence[str], question: str | None = None
+) -> tuple[Any, list[str]]:
+    """The pipeline reading the pictures instead, each with the question, and those that can be read.
 
     Its i-th example is the i-th of these. The others are named on stderr.
     """
@@ -563,9 +676,9 @@ def _over_pictures(pipeline: Any, pictures: Sequence[str]) -> tuple[Any, list[st
     good = [name for index, name in enumerate(pictures) if index not in bad]
     if not good:
         raise UserError("none of the pictures can be read")
-    pipeline = _reading(pipeline, Pictures(paths=tuple(good)))
+    pipeline = _reading(pipeline, Pictures(paths=tuple(good), question=question))
     size = min(pipeline.batch_size, max(8, len(good)))
-    transforms = _for_keys(pipeline.transforms, "image", "image_name")
+    transforms = _for_keys(pipeline.transforms, "image", "image_name", "question")
     return dataclasses.replace(pipeline, transforms=transforms, batch_size=size), good
 
 
@@ -576,7 +689,7 @@ def _reading(holder: Any, new: Any) -> Any:
     if not hasattr(holder, "source"):
         return new
     inner = _reading(holder.source, new)
-    if isinstance(holder, First) or getattr(holder, "needs_captions", False):
+    if isinstance(holder, First) or hasattr(holder, "needs_texts"):
         return inner
     return dataclasses.replace(holder, source=inner)
 

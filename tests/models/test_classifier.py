@@ -34,7 +34,7 @@ def classifiers():
     image = Precomputed(width=6)
     return {
         "cnn": Classifier(num_classes=3, text_encoder=cnn, pooling=max_pool, dropout_rate=0.5),
-        "lstm": Classifier(num_classes=3, text_encoder=lstm, pooling=pool),
+        "lstm": Classifier(num_classes=3, text_encoder=lstm, pooling=pool, hidden=5),
         "image": Classifier(num_classes=3, image_encoder=image, pooling=pool),
         "both": Classifier(
             num_classes=3, image_encoder=image, text_encoder=cnn, fusion=Concat(), pooling=pool

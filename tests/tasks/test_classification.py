@@ -83,3 +83,31 @@ def test_predict_prints_the_class_and_as_json_its_probabilities(
     found = json.loads(run("predict", "a fine film", "--json"))
     assert found["prediction"] == name and found["probabilities"].keys() == set(text_cnn.CLASSES)
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_label_outside_the_classes_is_wrong_and_costs_no_loss():
+    class Model:
+        @staticmethod
+        def apply(variables, batch, **_):
+            return variables["params"], {}
+
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [5.0, 0.0]], np.float32)
+    batch = {"label": np.array([0, -1, -1]), "valid": np.array([True, True, False])}
+    batch["id"] = np.arange(3)
+    task = Classification(classes=("a", "b"), metrics=(Accuracy(), Accuracy(reference="answer")))
+    loss, aux = task.loss(Model, {"params": logits}, batch, rngs={}, train=False)
+    np.testing.assert_allclose(loss, -jax.nn.log_softmax(logits[0])[0], rtol=1e-6)
+    assert aux.metrics["loss"].count == 1 and aux.metrics["accuracy"].value() == 50.0
+    gold = {0: {"answer": ("a",)}, 1: {"answer": ("c",)}}
+    chosen = Chosen(probabilities=np.asarray(jax.nn.softmax(logits)))
+    for stats in task.score(chosen, batch, gold).values():
+        assert Accuracy().result(stats)["accuracy"] == 50.0
+
+
+def test_of_a_long_list_of_classes_the_likeliest_are_shown():
+    task = Classification(classes=tuple(f"c{i}" for i in range(50)), metrics=())
+    probabilities = np.arange(50, dtype=np.float32)[None] / 1225
+    batch = {"id": np.array([0]), "valid": np.array([True])}
+    (example,) = task.examples(Chosen(probabilities=probabilities), batch)
+    assert example["prediction"] == "c49"
+    assert list(example["probabilities"]) == [f"c{i}" for i in range(49, 29, -1)]

@@ -18,7 +18,6 @@ import numpy as np
 from vlm_jax import config
 from vlm_jax.data.files import cache_dir, locked, sha256
 from vlm_jax.data.pipeline import Pipeline, Transform
-from vlm_jax.data.sampling import EachCaption
 from vlm_jax.data.source import Description, Source
 from vlm_jax.types import Example, References
 
@@ -62,11 +61,13 @@ class Encoded(Description):
     def __post_init__(self):
         if self.dtype not in ("float16", "float32"):
             raise ValueError(f"dtype: given {self.dtype!r}, expected 'float16' or 'float32'")
-        if isinstance(self.source, EachCaption) or isinstance(self.standardise, EachCaption):
-            raise TypeError(
-                "given Encoded(source=EachCaption(...)), which would encode a picture once a caption; "
-                "try EachCaption(Encoded(source=...))"
-            )
+        for source in (self.source, self.standardise):
+            if hasattr(source, "needs_texts"):
+                name, texts = type(source).__name__, source.needs_texts
+                raise TypeError(
+                    f"given Encoded(source={name}(...)), which would encode a picture once for each of its {texts}; "
+                    f"try {name}(Encoded(source=...))"
+                )
 
     @functools.cached_property
     def references(self) -> References:

@@ -18,7 +18,7 @@ class EachCaption(Description):
     picture has; None counts them, which reads the whole source once.
     """
 
-    needs_captions: ClassVar[bool] = True
+    needs_texts: ClassVar[str] = "captions"
 
     source: Source
     _: dataclasses.KW_ONLY

@@ -147,10 +147,12 @@ class Pictures:
     """Picture files given by path: what `predict IMAGE...` looks at. Ids are 0, 1, 2 ...
 
     Nobody has described them. So that the transforms of a captioning pipeline run on them all the same, an empty text
-    stands where they expect a caption; `references`, which scores are computed from, have none.
+    stands where they expect a caption; `references`, which scores are computed from, have none. With a `question`, each
+    is asked it.
     """
 
     paths: tuple[str, ...]
+    question: str | None = None
 
     @property
     def references(self) -> References:
@@ -161,7 +163,9 @@ class Pictures:
 
     def __getitem__(self, index: int) -> Example:
         path = self.paths[index]
+        asked = {} if self.question is None else {"question": self.question}
         return {
+            **asked,
             "id": np.int64(index),
             "image": Path(path).read_bytes(),
             "image_name": str(path),
@@ -174,13 +178,14 @@ def replace_source(holder: T, new: Source) -> T:
     """`holder` (a pipeline or a source that wraps another) with its innermost source replaced by `new`.
 
     The same preprocessing then runs on other pictures: `replace_source(pipeline, Pictures(paths=...))`.
-    A wrapper whose attribute `needs_captions` is true (`EachCaption`) is taken out where `new` has no captions.
+    A wrapper whose attribute `needs_texts` names texts (`EachCaption`: "captions") is taken out where `new` has none.
     """
     inner = getattr(holder, "source", None)
     if not (dataclasses.is_dataclass(holder) and isinstance(inner, Source)):
         return new if isinstance(holder, Source) else _no_source(holder)
     replaced = replace_source(inner, new)
-    if getattr(holder, "needs_captions", False) and not _has_captions(new):
+    needed = getattr(holder, "needs_texts", None)
+    if needed is not None and not _has_texts(new, needed):
         return replaced
     return dataclasses.replace(holder, source=replaced)
 
@@ -192,8 +197,8 @@ def _no_source(holder: Any):
     )
 
 
-def _has_captions(source: Source) -> bool:
-    return any("captions" in texts for texts in source.references.values())
+def _has_texts(source: Source, name: str) -> bool:
+    return any(name in texts for texts in source.references.values())
 
 
 def references_of(examples: Iterable[Example]) -> References:

@@ -1,6 +1,8 @@
 """Captions -> padded ids, and checks of what may enter a batch. Transforms are called with (example, rng)."""
 
 import dataclasses
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,27 @@ class Tokenize:
         row = np.full(self.max_length, PAD, np.int32)
         row[: len(ids) + 2] = [BOS, *ids, EOS]
         return {**example, self.output: row}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+    """The place that the text at `key` has among `classes` -> Int at `output`; -1 where it is none of them.
+
+    `classes` is a tuple of names, or an `AnswerList`. With -1 an evaluation counts the example as wrong; training refuses
+    it (`Classification.check`), so leave such examples out there: `Answered(source, classes)`.
+    """
+
+    classes: Collection[str]
+    key: str = "answer"
+    output: str = "label"
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        label = self._labels.get(text_at(example, self.key, self), -1)
+        return {**example, self.output: np.int32(label)}
+
+    @functools.cached_property
+    def _labels(self) -> dict[str, int]:
+        return {name: label for label, name in enumerate(self.classes) if name}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         # Without this a query that looks nowhere would get the output layer's bias.
         if mask is not None:
             x = jnp.where(mask.any(-1)[..., None], x, 0)
-        return x, weights.reshape(b, heads, q, -1)
+        return x, weights.reshape(b, heads, q, keys.shape[1])
 
     def initial_cache(self, batch_size: int, max_length: int) -> KeyValueCache:
         shape = (
@@ -145,8 +145,9 @@ def masked_softmax(
     scores: Float[Array, "*b n"], mask: Bool[Array, "*#b n"]
 ) -> Float[Array, "*b n"]:
     """Softmax over the last axis among the True; zeros elsewhere, exactly, and where none is True."""
-    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    largest = lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    least = jnp.finfo(scores.dtype).min
+    scores = jnp.where(mask, scores, least)
+    largest = lax.stop_gradient(scores.max(axis=-1, keepdims=True, initial=least))
     powers = jnp.where(mask, jnp.exp(scores - largest), 0)
     total = powers.sum(axis=-1, keepdims=True)
     return powers / jnp.where(total == 0, 1, total)

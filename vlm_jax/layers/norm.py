@@ -7,7 +7,7 @@ The parameters (scale, bias) and the batch statistics stay float32 whatever the 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,7 @@ class BatchNorm:
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = "data"
+    affine: ClassVar[bool] = True
 
     def __call__(self, x, *, train, dtype=None, name=None, scale_init=nn.initializers.ones):
         layer = nn.BatchNorm(
@@ -52,11 +53,20 @@ class BatchNorm:
             use_running_average=not train,
             # E[x^2] - E[x]^2 loses every digit where the mean is large against the deviation.
             use_fast_variance=False,
+            use_scale=self.affine,
+            use_bias=self.affine,
             dtype=dtype,
             scale_init=scale_init,
             name=name,
         )
         return layer(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainBatchNorm(BatchNorm):
+    """BatchNorm without scale and bias: what follows brings them, as in FiLM."""
+
+    affine: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

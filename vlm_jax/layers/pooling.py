@@ -25,3 +25,18 @@ def max_pool(features: Features) -> Float[Array, "b d"]:
     mask = features.mask[..., None]
     largest = jnp.where(mask, features.values, -jnp.inf).max(axis=1)
     return jnp.where(mask.any(axis=1), largest, 0)
+
+
+def last_pool(features: Features) -> Float[Array, "b d"]:
+    """The last real position, such as the last state of a recurrent reader; zeros where a row has none.
+
+    `[[1], [3], [9]], mask [1, 1, 0] -> [3]`
+    """
+    mask = features.mask
+    num_after = jnp.cumsum(mask[:, ::-1], axis=1)[:, ::-1]  # real positions from here on
+    return jnp.where((mask & (num_after == 1))[..., None], features.values, 0).sum(axis=1)
+
+
+def cleared(features: Features) -> Float[Array, "b n d"]:
+    """The values, zero at padding: what lies there may be anything, and NaN survives a weight of 0."""
+    return jnp.where(features.mask[..., None], features.values, 0)

@@ -49,6 +49,14 @@ class Metric(Protocol):
     def result(self, stats: Any) -> dict[str, float]: ...
 
 
+def stats_of(metric: Any, prediction: str, texts: Mapping[str, Sequence[str]]) -> Any:
+    """The statistics of one example whose gold texts by name are `texts`; a metric may read more than one kind of
+    them (`by`: the kind of example)."""
+    if hasattr(metric, "by"):
+        return metric.stats(prediction, texts[metric.reference], texts[metric.by][0])
+    return metric.stats(prediction, texts[metric.reference])
+
+
 def exact(value: float) -> Fraction:
     """The float as a fraction, so that sums of it are the same in any order."""
     return Fraction(value)

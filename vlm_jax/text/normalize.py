@@ -1,4 +1,4 @@
-"""The official caption scorer's words, without Java.
+"""The words of the official scorers: of captions, without Java, and of answers (`vqa_answer`, at the end).
 
 COCO caption scores are computed on what `PTBTokenizer` of pycocoevalcap returns: Stanford CoreNLP
 3.4.1's Penn Treebank tokenizer with -preserveLines -lowerCase, less a list of punctuation marks.
@@ -511,3 +511,75 @@ def _rules() -> tuple[_Rule, ...]:
     rule(f"['&\x92\u2019]|{quote}", f"{quote}{{1,2}}|{apostrophe}", _quotes)
     rule(f"[{single}]", f"[{single}]", _symbol)
     return tuple(rules)
+
+
+# --------------------------------------------------------------------------------- answers
+
+
+def vqa_answer(answer: str) -> str:
+    """An answer as the official VQA evaluation compares it (Antol et al. 2015, section 4; vqaEval.py).
+
+        "The red T-shirt." -> red t shirt        "two, or 3" -> 2 or 3        "cant" -> can't
+
+    Its rules, one after the other, oddities with them: a mark goes where the answer has it beside a space anywhere, or has
+    a comma between digits anywhere, and is a space otherwise; a period goes unless a digit follows; then lower case,
+    numbers up to ten as digits ("none" is 0), no articles, apostrophes put into contractions.
+
+    Not to be done twice: of more than 32 periods the script takes out 32 at a time.
+    """
+    return _digits_and_articles(_without_marks(answer))
+
+
+def vqa_strip(answer: str) -> str:
+    """What is done to an answer in any case: no line breaks, no tabs, no space around it."""
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+_VQA_MARKS = ';/[]"{}()=+\\_-><@`,?!'
+_PERIOD = re.compile(r"\.(?!\d)")
+_MAX_PERIODS = 32  # the script gives a flag where the count of replacements is meant
+_COMMA = re.compile(r"\d,\d")
+_ARTICLES = ("a", "an", "the")
+_NUMBERS = {
+    word: str(number)
+    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())
+} | {"none": "0"}
+_CONTRACTED = (  # written without their apostrophe, they get it back
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's isn't "
+    "it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've shouldn't "
+    "somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd there're there's "
+    "they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've when's where'd where's "
+    "where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've"
+)
+_TWICE_CONTRACTED = (  # written without one of their two, they get it back
+    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've something'd've "
+    "there'd've they'd've we'd've who'd've wouldn't've you'd've y'all'll"
+)
+
+
+def _contractions() -> dict[str, str]:
+    table = {word.replace("'", ""): word for word in _CONTRACTED.split()}
+    for word in _TWICE_CONTRACTED.split():
+        first, second = (place for place, letter in enumerate(word) if letter == "'")
+        table[word[:first] + word[first + 1 :]] = table[word[:second] + word[second + 1 :]] = word
+    for less in ("yall'd've", "y'alld've", "y'all'dve"):
+        table[less] = "y'all'd've"
+    for less in ("ow's'at", "'ows'at", "'ow'sat"):
+        table[less] = "'ow's'at"
+    return {**table, "somebody'd": "somebodyd"}  # sic
+
+
+_CONTRACTIONS = _contractions()
+
+
+def _without_marks(answer: str) -> str:
+    text, thousands = answer, _COMMA.search(answer) is not None
+    for mark in _VQA_MARKS:
+        beside_space = f"{mark} " in answer or f" {mark}" in answer
+        text = text.replace(mark, "" if beside_space or thousands else " ")
+    return _PERIOD.sub("", text, count=_MAX_PERIODS)
+
+
+def _digits_and_articles(answer: str) -> str:
+    words = (_NUMBERS.get(word, word) for word in answer.lower().split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)

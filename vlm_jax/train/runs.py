@@ -25,7 +25,7 @@ from vlm_jax.train.evaluation import Evaluation, Results
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.logs import Writer
 from vlm_jax.train.state import State, float32, named_leaves
-from vlm_jax.train.steps import gradient_sums, step_key
+from vlm_jax.train.steps import gradient_sums, step_key, task_at
 
 LAG = 2  # steps whose metrics may still be on the device: reading older ones does not hold the device up
 MAX_LISTED = 20
@@ -284,7 +284,7 @@ def first_bad_leaf(experiment: Experiment, state: State, batch: Any, key: jax.Ar
     optimizer = experiment.optimizer
     sums = gradient_sums(
         experiment.model,
-        experiment.task,
+        task_at(experiment.task, state.step),
         trainable=optimizer.trainable,
         accumulate=optimizer.accumulate,
     )
