@@ -45,7 +45,7 @@ class Table:
     def __init__(self, rows):
         self.rows = rows
 
-    def apply(self, variables, *given, method, train=False):
+    def apply(self, variables, *given, method, train=False, rngs=None):
         table = variables["params"]["table"]
         if method == "encode":
             return {name: given[0][name] for name in ("picture", "captions")}

@@ -142,6 +142,23 @@ def test_the_gradient_reaches_every_parameter_and_no_target_is_read(model, varia
     jax.tree.map(np.testing.assert_array_equal, found, again)
 
 
+@pytest.mark.parametrize("dropout", [False, True])
+def test_units_drop_out_where_they_are_asked_to_and_not_in_what_is_drawn(dropout, model, variables):
+    decoder = dataclasses.replace(model.decoder, rnn_dropout_rate=0.5)
+    dropping, ours = dataclasses.replace(model, decoder=decoder), task(dropout=dropout)
+
+    @compiled
+    def loss(sampling, units):
+        rngs = {"sampling": sampling, "dropout": units}
+        found, aux = ours.loss(dropping, variables, batch(), rngs=rngs, train=True)
+        return found, aux.metrics["reward"].total
+
+    keys = jax.random.split(jax.random.key(0))
+    first, second = loss(keys[0], keys[0]), loss(keys[0], keys[1])
+    assert first[1] == second[1]
+    assert (first[0] != second[0]) == dropout
+
+
 def learning(**changes):
     shape = Experiment(
         model=model_zoo.generators()["merge_sum"],
