@@ -71,12 +71,17 @@ def batch(rows=4):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("temperature", 0.5), ("top_k", 5), ("top_p", 0.9), ("min_length", 2), ("block_ngram", 3)],
+    [("top_k", 5), ("top_p", 0.9), ("min_length", 2), ("block_ngram", 3)],
 )
 def test_captions_drawn_from_another_distribution_are_refused(field, value):
     sampling = dataclasses.replace(task().sampling, **{field: value})
     with pytest.raises(ValueError, match="drawn from the distribution whose gradient is taken"):
         task(sampling=sampling)
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="draws nothing"):
+        task(sampling=dataclasses.replace(task().sampling, temperature=0.0))
 
 
 def test_one_caption_needs_a_baseline():

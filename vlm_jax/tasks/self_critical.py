@@ -31,7 +31,8 @@ class SelfCritical(Captioning):
     which units drop out as they did under cross-entropy: no longer exact, and less inclined to learn the training
     pictures by heart. Batch statistics stand still. The encoder runs once.
 
-    Tokens that the sampling bans have no probability here either. Every word and EOS counts, PAD after it does not. The
+    Tokens that the sampling bans have no probability here either, and its `temperature` is one of the network: below 1,
+    what is drawn lies nearer to what a search finds, so that less of the training goes into becoming sure. Every word and EOS counts, PAD after it does not. The
     divisor is the number of tokens drawn. "loss" in the metrics is -log p per token of what was drawn, which estimates
     the entropy.
 
@@ -47,6 +48,7 @@ class SelfCritical(Captioning):
     def __post_init__(self):
         plain = Sampling(
             max_length=self.sampling.max_length,
+            temperature=self.sampling.temperature,
             num_results=self.sampling.num_results,
             banned=self.sampling.banned,
         )
@@ -77,7 +79,8 @@ class SelfCritical(Captioning):
         valid = jnp.repeat(batch["valid"], samples)
         mask = counted(tokens, valid)
         labels = jnp.where(mask, tokens, EOS)
-        nll = softmax_cross_entropy(without(logits, self.sampling.banned), labels)
+        logits = without(logits, self.sampling.banned) / self.sampling.temperature
+        nll = softmax_cross_entropy(logits, labels)
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, advantage[:, None] * nll, 0.0).sum() / count
         metrics = {
