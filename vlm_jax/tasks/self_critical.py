@@ -55,7 +55,11 @@ class SelfCritical(Captioning):
         if self.sampling != plain:
             raise ValueError(
                 f"SelfCritical(sampling={self.sampling}): a caption has to be drawn from the distribution whose gradient "
-                f"is taken; expected no temperature, filter, min_length or block_ngram, as {plain}"
+                f"is taken; expected no filter, min_length or block_ngram, as {plain}"
+            )
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "SelfCritical(sampling=Sampling(temperature=0)) draws nothing; try 1.0"
             )
         if self.baseline is None and self.sampling.num_results < 2:
             raise ValueError(
