@@ -27,13 +27,15 @@ from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 class CaptionData:
     """Pipelines of one data set, all with the same tokenizer and preprocessing.
 
-    `train` yields every (picture, caption) pair. `pictures` has one row a picture and is what captions are
-    written for; `pairs` has one row a pair and is what perplexity is measured on.
+    `train` yields every (picture, caption) pair; `train_pictures` every picture once, with its first caption, for what
+    learns from captions of its own. `pictures` has one row a picture and is what captions are written for; `pairs` has
+    one row a pair and is what perplexity is measured on.
     """
 
     tokenizer: Any
     max_length: int  # of a target, with BOS and EOS
     train: Pipeline
+    train_pictures: Pipeline
     pictures: dict[str, Pipeline]
     pairs: dict[str, Pipeline]
 
@@ -124,6 +126,26 @@ def mobilenet_features(source: Source, train: Source, *, pool: bool) -> Encoded:
     )
 
 
+def flickr8k_pixels(*, batch_size: int, seed: int = 0) -> CaptionData:
+    """Flickr8k in Karpathy's split, 224x224 as MobileNetV2's weights want it, for an encoder that is trained along.
+
+    In training a random part of at least half the picture, mirrored or not; else the whole, squashed. No picture is
+    mirrored whose caption may say left or right. Words as in `flickr8k`.
+    """
+    sources = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
+    part = images.RandomResizedCrop(size=224, scale=(0.5, 1.0), ratio=(0.85, 1.18))
+    return _captions(
+        sources,
+        WordTokenizer(corpus=sources["train"], vocab_size=2560, min_count=5),
+        _mobilenet(images.Resize(size=224)),
+        batch_size,
+        max_length=24,
+        seed=seed,
+        train_before=_mobilenet(part, images.HorizontalFlip()),
+        bucket_lengths=(11, 14, 18, 24),
+    )
+
+
 def _mobilenet(*transforms: Any) -> tuple:
     """Picture file -> what the weights were trained on, with `transforms` between."""
     mean, std = mobilenet_weights.MEAN, mobilenet_weights.STD
@@ -143,24 +165,26 @@ def _captions(
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length)
     buckets = bucket_lengths and Buckets(lengths=bucket_lengths, measure=tokenize)
 
-    def pipeline(source, *transforms, train=False):
+    def pipeline(source, *transforms, train=False, buckets=None):
         return Pipeline(
             source=source,
             transforms=transforms,
             batch_size=batch_size if train else 100,
             train=train,
             seed=seed,
-            buckets=buckets if train else None,
+            buckets=buckets,
             num_workers=1,  # the next batch is made while the device works on this one
         )
 
+    drawn = train_before or before
     held_out = {split: source for split, source in sources.items() if split != "train"}
     return CaptionData(
         tokenizer=tokenizer,
         max_length=max_length,
         train=pipeline(
-            EachCaption(sources["train"]), *(train_before or before), tokenize, train=True
+            EachCaption(sources["train"]), *drawn, tokenize, train=True, buckets=buckets
         ),
+        train_pictures=pipeline(sources["train"], *drawn, FirstCaption(), tokenize, train=True),
         pictures={
             split: pipeline(source, *before, FirstCaption(), tokenize)
             for split, source in held_out.items()

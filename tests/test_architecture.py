@@ -21,7 +21,16 @@ MAY_IMPORT = {
         "config",
         "data",
         "memory",
+        "two_towers",
     },  # data: pictures given on the command line
+    "two_towers": {
+        "main",
+        "train",
+        "data",
+        "report",
+        "metrics",
+        "types",
+    },  # verbs for one kind of model
     "layers": {"types"},
     "decoding": {"types"},
     "text": {"types"},

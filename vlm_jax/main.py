@@ -4,6 +4,7 @@
     python -m experiments.show_attend_and_tell [FUNCTION] evaluate --workdir runs/sat [--record]
     python -m experiments.show_attend_and_tell [FUNCTION] predict  IMAGE... --workdir runs/sat
     python -m experiments.text_cnn             [FUNCTION] predict  TEXT...  --workdir runs/text_cnn
+    python -m experiments.clip                 [FUNCTION] search   TEXT...  --workdir runs/clip
     python -m experiments.film                 [FUNCTION] predict  IMAGE... --question "is it red" --workdir runs/film
     python -m experiments.show_attend_and_tell [FUNCTION] describe
 
@@ -29,17 +30,19 @@ ABOUT = "about.json"  # which function of which experiment file a workdir belong
 STATISTICS = "statistics.npz"  # mean and deviation of cached features
 RESULTS = "experiments/results"
 SHOWN = 5  # answers with their probabilities
-VERBS = ("train", "evaluate", "predict", "describe")
+VERBS = ("train", "evaluate", "predict", "search", "describe")
 OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
     "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
     "step": (
         "STEP",
         "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
     ),
-    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas"),
+    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas; search: of one"),
     "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
-    "json": (None, "predict: a JSON object a line, with all that is known of each"),
+    "json": (None, "predict, search: a JSON object a line, with all that is known of each"),
     "file": ("FILE", "predict: texts, one a line; - is the standard input"),
+    "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
+    "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
     "question": ("TEXT", "predict: what is asked about each picture"),
     "attention": ("DIR", "predict: also write pictures of where each word, or the answer, looked"),
     "traceback": (None, "show where an error comes from"),
@@ -144,9 +147,16 @@ def _evaluate(command: Command) -> None:
     variables, step = _variables(workdir, command.options.get("step"))
     measured = []
     for evaluation in chosen:
+        if "clip_score" in command.options:
+            evaluation = dataclasses.replace(evaluation, reports=evaluation.reports or (_nothing,))
         found = evaluations.evaluate(
             evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
         )
+        if "clip_score" in command.options and found.examples:
+            from vlm_jax import two_towers
+
+            folder = Path(command.options["clip_score"])
+            found = two_towers.with_clip_scores(folder, evaluation, found)
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
         signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
@@ -159,7 +169,18 @@ def _evaluate(command: Command) -> None:
             print(f"recorded {path}")
 
 
+def _search(command: Command) -> None:
+    from vlm_jax import two_towers
+
+    two_towers.search(command)
+
+
 def _predict(command: Command) -> None:
+    from vlm_jax import two_towers
+
+    if "classes" in command.options:
+        return two_towers.classify(command)
+    two_towers.refuse_alone(command)
     experiment = command.build()
     reads_texts = _text_key(_predicting(experiment).data) is not None
     if reads_texts and _reads_pictures(experiment):
@@ -179,11 +200,14 @@ def _predict_pictures(command: Command) -> None:
     pipeline, good = _over_pictures(_predicting(experiment).data, pictures)
     examples = _predicted(command, experiment, pipeline, workdir)
     for example in examples:
-        name, caption = good[example["id"]], example["prediction"]
-        if "json" in command.options:
-            print(json.dumps({"file": name, "caption": caption, "log_prob": example["log_prob"]}))
+        name, said = good[example["id"]], example["prediction"]
+        if "json" not in command.options:
+            print(f"{name}\t{said}")
+        elif "probabilities" in example:  # one of several classes
+            known = {"prediction": said, "probabilities": example["probabilities"]}
+            print(json.dumps({"file": name, **known}, ensure_ascii=False))
         else:
-            print(f"{name}\t{caption}")
+            print(json.dumps({"file": name, "caption": said, "log_prob": example["log_prob"]}))
     if "attention" in command.options:
         _attention_sheets(examples, good, Path(command.options["attention"]))
 
@@ -273,7 +297,13 @@ def _describe(command: Command) -> None:
     print(module_table(experiment.model, batch))
 
 
-_VERBS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "describe": _describe}
+_VERBS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "search": _search,
+    "describe": _describe,
+}
 
 
 # ---- the workdir
@@ -454,8 +484,7 @@ def _trained(command: Command) -> tuple[Any, Path]:
     workdir = _workdir(command)
     if workdir is None:
         raise UserError("--workdir DIR is needed: the folder that train wrote")
-    path = workdir / "config.json"
-    if not path.is_file():
+    if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     _check_about(command, workdir)
     if command.arguments:
@@ -463,13 +492,15 @@ def _trained(command: Command) -> tuple[Any, Path]:
             f"--{next(iter(command.arguments))} is an argument of {command.chosen}, chosen when the run begins; "
             f"{workdir} has its own"
         )
-    packages = (
-        *config.KNOWN_PACKAGES,
-        command.module.split(".")[0],
-    )  # yours, where it is your file
-    experiment = config.from_json(json.loads(path.read_text()), packages=packages)
-    experiment = with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
-    return _changed(experiment, command.changes), workdir
+    yours = command.module.split(".")[0]  # its names, where it is your file
+    return _changed(experiment_of(workdir, yours), command.changes), workdir
+
+
+def experiment_of(workdir: Path, *packages: str) -> Any:
+    """The experiment of a workdir with its tokenizers and statistics; names of `packages` may stand in it."""
+    node = json.loads((workdir / "config.json").read_text())
+    experiment = config.from_json(node, packages=(*config.KNOWN_PACKAGES, *packages))
+    return with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
 
 
 def _variables(workdir: Path, step: str | None) -> tuple[Any, int]:
@@ -524,7 +555,9 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     about = command.about() | {"command": run["command"]}
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
-    if command.changes or "step" in command.options:  # what was measured is not what was trained
+    if (
+        command.changes or {"step", "clip_score"} & command.options.keys()
+    ):  # what was measured is not what was trained
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
@@ -560,13 +593,15 @@ def _reads_pictures(experiment: Any) -> bool:
     return getattr(experiment.model, "image_encoder", None) is not None
 
 
-def _check_words(pipeline: Any, question: str) -> None:
-    """Says on stderr which words the model does not know; refuses a question of such words alone."""
+def _check_words(
+    pipeline: Any, text: str, where: str = "--question", kind: str = "question"
+) -> None:
+    """Says on stderr which words the model does not know; refuses a text of such words alone."""
     (tokenize,) = (t for t in pipeline.transforms if getattr(t, "output", None) == "text")
     tokenizer = tokenize.tokenizer
     if not hasattr(tokenizer, "words"):
         return
-    words, known = tokenizer.words(question), set(tokenizer.vocabulary)
+    words, known = tokenizer.words(text), set(tokenizer.vocabulary)
     unknown = [word for word in words if word not in known]
     named = []
     for word in dict.fromkeys(unknown):
@@ -574,12 +609,12 @@ def _check_words(pipeline: Any, question: str) -> None:
         named.append(f"{word} (nearest: {near[0]})" if near else word)
     if len(unknown) == len(words):
         given = ", ".join(named) if named else "no word"
-        raise UserError(f"--question: none of its words was in the training questions: {given}")
+        raise UserError(f"{where}: none of its words was in the training {kind}s: {given}")
     if unknown:
-        print(f"words that were not in the training questions: {', '.join(named)}", file=sys.stderr)
+        print(f"words that were not in the training {kind}s: {', '.join(named)}", file=sys.stderr)
     room = tokenize.max_length - 2  # begin and end
     if len(words) > room:
-        print(f"the question is cut after its first {room} words", file=sys.stderr)
+        print(f"the {kind} is cut after its first {room} words", file=sys.stderr)
 
 
 def _predicting(experiment: Any) -> Any:

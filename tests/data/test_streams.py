@@ -102,9 +102,11 @@ def test_hosts_share_the_rows_of_a_batch():
         parts = [next(streams(batch_size=4).batches(step, shard=(index, 2)))[1] for index in (0, 1)]
         for key, value in whole[step].items():
             np.testing.assert_array_equal(np.concatenate([p[key] for p in parts]), value)
-    for wrong in ({"shard": (0, 3)}, {"shard": (2, 2)}, {"position": -1}):
+    for shard in ((0, 3), (2, 2)):
         with pytest.raises(ValueError, match="index < count"):
-            streams(batch_size=4).batches(**wrong)
+            streams(batch_size=4).batches(shard=shard)
+    with pytest.raises(ValueError, match="position -1, expected 0 or more"):
+        streams(batch_size=4).batches(-1)
     with pytest.raises(ValueError, match="at least 1, 1 and 0"):
         streams(length=0)
 

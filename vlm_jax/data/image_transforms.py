@@ -95,6 +95,9 @@ class Decode:
         """uint8 [h w channels] of what `image` holds; `name` is for the error."""
         from PIL import Image
 
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+            if image.shape[2] == self.channels and image.size:
+                return image  # it was decoded before
         try:
             if isinstance(image, np.ndarray) and image.dtype.kind not in "SO":
                 picture = Image.fromarray(_bytes_of(_without_single_channel(image)))
@@ -177,7 +180,7 @@ class ResizeShorter:
     max_aspect: float = 16.0
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         height, width = image.shape[:2]
         longest = max(1, int(self.max_aspect * min(height, width)))
         height, width = min(height, longest), min(width, longest)
@@ -194,7 +197,7 @@ class CentreCrop:
     size: Size
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         height, width = _fits(example, image, _pair(self.size))
         return {**example, "image": _centre(image, height, width)}
 
@@ -210,7 +213,7 @@ class RandomCrop:
     padding: int = 0
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         if self.padding:
             image = np.pad(image, ((self.padding,) * 2, (self.padding,) * 2, (0, 0)))
         height, width = _fits(example, image, _pair(self.size))
@@ -233,19 +236,15 @@ class RandomResizedCrop:
     method: Method = "bilinear"
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         box = self._box(image.shape[0], image.shape[1], rng)
         return {**example, "image": _resized(example, _pair(self.size), self.method, box)}
 
     def _box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """(left, top, right, bottom)"""
-        for _ in range(10):
-            area = height * width * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < w <= width and 0 < h <= height:
-                left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-                return left, top, left + w, top + h
+        box = random_box(height, width, rng, self.scale, self.ratio)
+        if box is not None:
+            return box
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
         w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
         w, h = max(1, w), max(1, h)
@@ -271,11 +270,11 @@ class HorizontalFlip:
             raise ValueError(f"HorizontalFlip: rate is {self.rate}, expected 0 to 1")
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         flip = (
             rng.random() < self.rate
         )  # drawn in any case: what follows does not depend on the texts
-        if not flip or (not self.even_with_left_right and _speaks_of_sides(example)):
+        if not flip or (not self.even_with_left_right and speaks_of_sides(example)):
             return dict(example)
         return {**example, "image": np.ascontiguousarray(image[:, ::-1])}
 
@@ -285,7 +284,7 @@ class ToFloat:
     """uint8 0..255 -> float32 [0, 1]. Floats stay as they are."""
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         result = _as_float32(image)
         if image.dtype == np.uint8:
             result /= np.float32(255)
@@ -304,7 +303,7 @@ class Normalise:
             raise ValueError(f"{self}: expected as many means as stds, and stds above 0")
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
-        image = _picture(example, self)
+        image = picture_of(example, self)
         height, width, channels = image.shape
         if len(self.mean) not in (1, channels):
             raise ValueError(
@@ -445,7 +444,8 @@ def _to_srgb(profile: bytes, mode: str):
 # ---- sizes and values
 
 
-def _picture(example: Example, transform: Any) -> np.ndarray:
+def picture_of(example: Example, transform: Any) -> np.ndarray:
+    """The picture as an array [h w c]; raises TypeError, naming the transform, where it is not decoded yet."""
     image = example["image"]
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         given = (
@@ -458,6 +458,27 @@ def _picture(example: Example, transform: Any) -> np.ndarray:
             "put Decode() first"
         )
     return image
+
+
+def random_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+) -> tuple[int, int, int, int] | None:
+    """(left, top, right, bottom) of a random part of a picture; None after ten draws that do not fit.
+
+    area: the part of the picture's, uniform; ratio: width / height, log-uniform.
+    """
+    for _ in range(10):
+        pixels = height * width * rng.uniform(*area)
+        shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, top, left + w, top + h
+    return None
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -483,7 +504,7 @@ def _resized(
 ) -> np.ndarray:
     from PIL import Image
 
-    image = _picture(example, Resize)
+    image = picture_of(example, Resize)
     if image.dtype != np.uint8:
         raise TypeError(
             f"{name_of(example)} is {image.dtype}, expected uint8; put resizing before ToFloat and Normalise"
@@ -506,7 +527,8 @@ def _as_float32(image: np.ndarray) -> np.ndarray:
 _SIDES = re.compile(r"\b(left|right)", re.IGNORECASE)
 
 
-def _speaks_of_sides(example: Example) -> bool:
+def speaks_of_sides(example: Example) -> bool:
+    """Whether a text of the example has a word that begins with "left" or "right": then no side may change."""
     for key, value in example.items():
         if key == "image_name" or (key == "captions" and "caption" in example):
             continue

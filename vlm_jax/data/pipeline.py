@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlm_jax.data.buckets import Buckets, measured
+from vlm_jax.data.class_sampling import Sampling, labels_of, sampled_order
 from vlm_jax.data.image_transforms import BadImage
 from vlm_jax.data.source import Source
 from vlm_jax.types import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 MAX_SKIPPED = 0.01  # of the examples; one picture alone never stops a run
-# These set the random numbers of the shuffle, and of the order of buckets, apart from those of the transforms.
-_ORDER, _BUCKETS = 1 << 63, 1 << 62
+# These set the random numbers of the shuffle, and of other orders, apart from those of the transforms.
+_ORDER, _BUCKETS, _SAMPLING = 1 << 63, 1 << 62, 1 << 61
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ class Pipeline:
     `buckets.tokens` says how much a batch holds, its rows are a multiple of `batch_size` (so give what devices, hosts
     and micro-batches divide, such as 8), and every epoch has batches of its own.
 
+    With `sampling`, in training, an epoch draws some classes more often than others. An example that is drawn again has
+    new random numbers for its transforms, those of (seed, epoch, place in the epoch).
+
     The work is done by `num_workers` background threads (0: by the caller, when asked) or, where `num_processes` is
     given, by so many processes. Neither changes a batch.
     """
@@ -50,11 +54,17 @@ class Pipeline:
     num_workers: int = 0
     num_processes: int = 0
     buckets: Buckets | None = None
+    sampling: Sampling | None = None
 
     def __post_init__(self):
         if self.buckets is not None and not self.train:
             raise ValueError(
                 "Pipeline(train=False, buckets=...): an evaluation reads its examples in order; leave buckets out"
+            )
+        if self.sampling is not None and (self.buckets is not None or not self.train):
+            other = "buckets=..." if self.train else "train=False"
+            raise ValueError(
+                f"Pipeline({other}, sampling=...): sampling is for training, without buckets; leave one of them out"
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size: given {self.batch_size}, expected at least 1")
@@ -181,6 +191,7 @@ class _Pick(NamedTuple):
     epoch: int
     index: int  # of the example in the source
     counts: bool = True  # False: a copy that fills the batch
+    draw: int | None = None  # whose random numbers the transforms get; None: the example's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,21 +229,24 @@ class _MakeBatch:
             copies = buckets.rows(bucket, rows) - len(picks)
             return picks + [picks[0]._replace(counts=False)] * copies, bucket
         slots = (divmod(slot, size) for slot in range(position * rows, (position + 1) * rows))
-        picks = [_Pick(epoch, self._index(epoch, step)) for epoch, step in slots]
+        picks = [self._pick(epoch, step) for epoch, step in slots]
         if buckets is None:
             return picks, None
         bucket_of = measured(pipeline.source, buckets).buckets
         return picks, int(max(bucket_of[pick.index] for pick in picks))
 
-    def _index(self, epoch: int, step: int) -> int:
-        """The example that stands there in the endless stream of epochs."""
+    def _pick(self, epoch: int, step: int) -> _Pick:
+        """What stands there in the endless stream of epochs."""
         pipeline, size = self.pipeline, len(self.pipeline.source)
+        if pipeline.sampling is not None:
+            order = _sampled_order(pipeline.seed, epoch, pipeline.source, pipeline.sampling)
+            return _Pick(epoch, int(order[step]), draw=step)
         if pipeline.buckets is None:
-            return int(_order(pipeline.seed, epoch, size)[step])
+            return _Pick(epoch, int(_order(pipeline.seed, epoch, size)[step]))
         order = _bucketed_order(
             pipeline.seed, epoch, pipeline.source, pipeline.batch_size, pipeline.buckets
         )
-        return int(order[step])
+        return _Pick(epoch, int(order[step]))
 
     def _train(
         self, picks: Sequence[_Pick], fits: Callable[[int], bool] = lambda index: True
@@ -240,12 +254,13 @@ class _MakeBatch:
         size = len(self.pipeline.source)
         examples, bad = [], {}
         for pick in picks:
+            draw = pick.index if pick.draw is None else pick.draw
             # A bad picture is replaced by the next good one in the source: the batch stays full, and what
             # stands there is still a function of (seed, epoch, index).
             for index in ((pick.index + offset) % size for offset in range(size)):
                 if not fits(index):
                     continue
-                example = bad.get(index) or self._example(index, pick.epoch, pick.index)
+                example = bad.get(index) or self._example(index, pick.epoch, draw)
                 if not isinstance(example, _Bad):
                     examples.append(example)
                     break
@@ -326,6 +341,13 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     """Int[size]: the permutation of an epoch. From raw random bits, which numpy keeps the same in every version."""
     raw = np.random.Philox(_Key(seed, _ORDER | epoch)).random_raw(size)
     return np.argsort(raw, kind="stable")
+
+
+@functools.lru_cache(maxsize=8)
+def _sampled_order(seed: int, epoch: int, source: Source, sampling: Sampling) -> np.ndarray:
+    """Int[size]: the examples of an epoch, some classes more often than others."""
+    random = np.random.Philox(_Key(seed, _SAMPLING | epoch)).random_raw
+    return sampled_order(sampling, labels_of(source), epoch, random)
 
 
 @functools.lru_cache(maxsize=8)

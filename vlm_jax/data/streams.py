@@ -9,6 +9,7 @@ import numpy as np
 
 from vlm_jax.data.source import Source
 from vlm_jax.data.text_transforms import text_at
+from vlm_jax.data.word_windows import rows_of_host
 from vlm_jax.types import BOS, EOS, PAD
 
 
@@ -64,14 +65,10 @@ class Streams:
         self, position: int = 0, shard: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Iterates over (next position, batch), from the batch at `position` on; `shard` as in Pipeline.batches."""
-        index, count = shard
-        if not 0 <= index < count or self.batch_size % count or position < 0:
-            raise ValueError(
-                f"given position {position} and shard {shard}, expected a position of 0 or more and (index, count) with "
-                f"index < count, where count divides the batch of {self.batch_size} rows"
-            )
-        rows = self.batch_size // count
-        return self._from(position, np.arange(index * rows, (index + 1) * rows))
+        if position < 0:
+            raise ValueError(f"given position {position}, expected 0 or more")
+        mine = rows_of_host(self.batch_size, shard)
+        return self._from(position, np.arange(mine.start, mine.stop))
 
     def _from(self, position: int, rows: np.ndarray) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         while self.train or position < self.num_batches:

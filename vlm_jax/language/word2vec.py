@@ -72,15 +72,15 @@ class Cbow(TwoTables, kw_only=True):
         count = around.sum(-1, keepdims=True)
         total = around @ self.embedding(text)  # [b m d]
         mean = total + jax.lax.stop_gradient(total / jnp.maximum(count, 1.0) - total)
-        rows = self.output(jnp.concatenate([words, negatives], axis=1))
+        own = (mean * self.output(words)).sum(-1, keepdims=True)
+        drawn = jnp.einsum("bmd,bnd->bmn", mean, self.output(negatives))
         known = (count > 0).astype(jnp.float32)
-        own = known * jnp.eye(words.shape[1])  # [b m m]
         other = known * (words[:, :, None] != negatives[:, None, :])
         nothing = jnp.zeros_like
         return Pairs(
-            scores=jnp.einsum("bmd,bnd->bmn", mean, rows),
-            positive=jnp.concatenate([own, nothing(other)], axis=-1),
-            negative=jnp.concatenate([nothing(own), other / negatives.shape[1]], axis=-1),
+            scores=jnp.concatenate([own, drawn], axis=-1),
+            positive=jnp.concatenate([known, nothing(other)], axis=-1),
+            negative=jnp.concatenate([nothing(known), other / negatives.shape[1]], axis=-1),
         )
 
 

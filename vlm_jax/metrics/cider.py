@@ -17,7 +17,7 @@ and the score of a corpus is not the mean of the scores of its parts.
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vlm_jax.metrics.base import Stats, mean_of
 from vlm_jax.metrics.words import WordMetric, count_ngrams, split_words
@@ -64,7 +64,7 @@ class PlainCider(Cider):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Vector:
+class Vector:
     """Weights of a text's n-grams, and for each order their Euclidean norm."""
 
     weights: dict[Words, float]
@@ -72,28 +72,49 @@ class _Vector:
     length: int  # officially the number of bigrams
 
 
-def _scores(stats: CiderStats, similarity) -> list[float]:
-    references = [[count_ngrams(r, MAX_ORDER) for r in texts] for _, texts in stats.examples]
-    documents = Counter(gram for texts in references for gram in set().union(*texts))
-    num_images = math.log(len(references))
-    weight_of = {gram: num_images - math.log(count) for gram, count in documents.items()}
+class NgramWeights:
+    """log(images / images with the n-gram in a reference), from the references of each image."""
 
-    def vector(counts: Counter, length: int) -> _Vector:
-        weights = {gram: n * weight_of.get(gram, num_images) for gram, n in counts.items()}
+    def __init__(self, images: Iterable[Iterable[Counter]]):
+        documents, count = Counter(), 0
+        for texts in images:
+            documents.update(set().union(*texts))
+            count += 1
+        self.unseen = math.log(count)
+        self._of = {gram: self.unseen - math.log(n) for gram, n in documents.items()}
+
+    def vector(self, words: Sequence[str]) -> Vector:
+        return self.vector_of_counts(count_ngrams(words, MAX_ORDER), len(words))
+
+    def vector_of_counts(self, counts: Counter, length: int) -> Vector:
+        of, unseen = self._of, self.unseen
+        weights = {gram: n * of.get(gram, unseen) for gram, n in counts.items()}
         squares = [0.0] * MAX_ORDER
         for gram, weight in weights.items():
             squares[len(gram) - 1] += weight * weight
-        return _Vector(weights, [math.sqrt(value) for value in squares], max(0, length - 1))
+        return Vector(weights, [math.sqrt(value) for value in squares], max(0, length - 1))
 
+
+def cider_d(prediction: Vector, references: Sequence[Vector]) -> float:
+    """CIDEr-D of one text, 1.0 being what is printed as 100."""
+    return _mean_similarity(prediction, references, _clipped_similarity)
+
+
+def _mean_similarity(prediction: Vector, references: Sequence[Vector], similarity) -> float:
+    return SCALE * sum(similarity(prediction, v) for v in references) / len(references)
+
+
+def _scores(stats: CiderStats, similarity) -> list[float]:
+    references = [[count_ngrams(r, MAX_ORDER) for r in texts] for _, texts in stats.examples]
+    weights = NgramWeights(references)
     scores = []
     for (prediction, texts), counts in zip(stats.examples, references):
-        mine = vector(count_ngrams(prediction, MAX_ORDER), len(prediction))
-        theirs = [vector(n, len(text)) for n, text in zip(counts, texts)]
-        scores.append(SCALE * sum(similarity(mine, v) for v in theirs) / len(theirs))
+        theirs = [weights.vector_of_counts(n, len(text)) for n, text in zip(counts, texts)]
+        scores.append(_mean_similarity(weights.vector(prediction), theirs, similarity))
     return scores
 
 
-def _clipped_similarity(prediction: _Vector, reference: _Vector) -> float:
+def _clipped_similarity(prediction: Vector, reference: Vector) -> float:
     """CIDEr-D: repeating a word gains nothing, and the lengths should agree. Mean over orders."""
     gap = prediction.length - reference.length
     penalty = math.exp(-(gap**2) / (2 * SIGMA**2))
@@ -105,7 +126,7 @@ def _clipped_similarity(prediction: _Vector, reference: _Vector) -> float:
     return penalty * _normalised(products, prediction, reference)
 
 
-def _cosine(prediction: _Vector, reference: _Vector) -> float:
+def _cosine(prediction: Vector, reference: Vector) -> float:
     """The paper's equation 2, mean over orders (equation 3)."""
     products = [0.0] * MAX_ORDER
     for gram, weight in prediction.weights.items():
@@ -113,6 +134,6 @@ def _cosine(prediction: _Vector, reference: _Vector) -> float:
     return _normalised(products, prediction, reference)
 
 
-def _normalised(products: list[float], prediction: _Vector, reference: _Vector) -> float:
+def _normalised(products: list[float], prediction: Vector, reference: Vector) -> float:
     norms = [a * b for a, b in zip(prediction.norms, reference.norms)]
     return sum(p / norm for p, norm in zip(products, norms) if norm) / MAX_ORDER

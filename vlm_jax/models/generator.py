@@ -45,7 +45,13 @@ class Generator(nn.Module, kw_only=True):
 
     def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b l v"]:
         """Logits of the token after each of batch["target"] [b l]."""
-        return self.decoder(batch["target"], self.encode(batch, train=train), train=train)
+        return self.read(batch["target"], self.encode(batch, train=train), train=train)
+
+    def read(
+        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
+    ) -> Float[Array, "b l v"]:
+        """Logits of the token after each of `tokens`, for a memory that is there already."""
+        return self.decoder(tokens, memory, train=train)
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
         """What `step` starts from. Every leaf has the batch as its first axis."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlm_jax.report.attention import DIM, NotAMap, as_grid, enlarged, printable, read_image
-from vlm_jax.report.gallery_style import STYLE, write_page
+from vlm_jax.report.gallery_style import STYLE, figure, number, write_page
 
 MAX_SIDE = 416  # of a picture in the page, in pixels
 TINY_SIDE = 128  # pictures up to here are kept exactly, and enlarged without smoothing
@@ -122,9 +122,12 @@ def write_gallery(
     rank_by: str | None = None,
     per_section: int = 12,
     seed: int = 0,
+    before: str = "",
+    heading: str = "Pictures",
     sections: Sequence[tuple[str, str, Sequence[Item]]] | None = None,
 ) -> None:
-    """Writes the page. `summary` are the numbers at its top; the score `rank_by` (default: the first one of the
+    """Writes the page. `before` is HTML that stands before the pictures, `heading` what these are called where they
+    stand in one section. `summary` are the numbers at its top; the score `rank_by` (default: the first one of the
     items) says which are best and worst. Each of the three sections shows `per_section` pictures, none of them twice;
     where there are no more than that in all, they stand in one. A picture that cannot be read is left blank.
 
@@ -137,20 +140,20 @@ def write_gallery(
         raise ValueError(f"rank_by is {rank_by!r}, but the items have {sorted(set(named))}")
     with_maps = any(_has_maps(item) for item in items)
     if sections is None:
-        sections = _sections(items, rank_by, per_section, seed)
+        sections = _sections(items, rank_by, per_section, seed, heading)
     else:
         rank_by = None
         sections = [
-            (f"section-{k}", _escaped(heading), _escaped(told), list(shown))
-            for k, (heading, told, shown) in enumerate(sections)
+            (f"section-{k}", _escaped(name), _escaped(told), list(shown))
+            for k, (name, told, shown) in enumerate(sections)
         ]
     body = [_section(*section, rank_by, with_maps) for section in sections]
     page = _PAGE.format(
         title=_escaped(title),
         style=STYLE,
-        numbers="".join(_number(name, value) for name, value in summary.items()),
+        numbers="".join(number(name, value) for name, value in summary.items()),
         links="".join(f'<a href="#{key}">{heading}</a>' for key, heading, _, _ in sections),
-        body="".join(body) if items else "<section><p>No pictures.</p></section>",
+        body=before + ("".join(body) if items else "<section><p>No pictures.</p></section>"),
         footer=_MAPS_EXPLAINED if with_maps else "",
     )
     write_page(Path(path), page)
@@ -200,12 +203,12 @@ class _Pictures(NamedTuple):
     place: Mapping[int, int]
     picture_of: Callable[[int], int]
 
-    def __call__(self, id: int) -> "_Picture":
-        return _Picture(self.source, self.place[self.picture_of(id)])
+    def __call__(self, id: int) -> "StoredPicture":
+        return StoredPicture(self.source, self.place[self.picture_of(id)])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Picture:
+class StoredPicture:
     """Reads one picture of a source when it is called."""
 
     source: Any
@@ -220,13 +223,13 @@ _Section = tuple[str, str, str, list[Item]]
 
 
 def _sections(
-    items: list[Item], rank_by: str | None, per_section: int, seed: int
+    items: list[Item], rank_by: str | None, per_section: int, seed: int, heading: str
 ) -> list[_Section]:
     count = len(items)
     if rank_by is None or count <= per_section:
         chosen = _sample(items, per_section, seed)
         told = f"{len(chosen)} of {count}" if len(chosen) < count else f"{count} in all"
-        return [("all", "Pictures", told, chosen)] if items else []
+        return [("all", _escaped(heading), told, chosen)] if items else []
     ranked = sorted(items, key=lambda item: _rank(item, rank_by), reverse=True)
     size = min(per_section, count // 2)
     best, middle, worst = ranked[:size], ranked[size : count - size], ranked[count - size :][::-1]
@@ -274,7 +277,7 @@ def _card(item: Item, rank_by: str | None) -> str:
     shown = item.references[:MAX_REFERENCES]
     references = "".join(f'<li dir="auto">{_escaped(text)}</li>' for text in shown)
     scores = "".join(
-        f"<span{' class=rank' * (name == rank_by)}>{_escaped(name)} {_figure(value)}</span>"
+        f"<span{' class=rank' * (name == rank_by)}>{_escaped(name)} {figure(value)}</span>"
         for name, value in item.scores.items()
     )
     name = f'<span class="id">{_escaped(item.name, 48)}</span>' if item.name else ""
@@ -354,17 +357,6 @@ def _embedded(image: np.ndarray) -> tuple[str, bool]:
 
 def _data_uri(kind: str, buffer: io.BytesIO) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _number(name: str, value: Any) -> str:
-    return f"<div><dt>{_escaped(name)}</dt><dd>{_figure(value)}</dd></div>"
-
-
-def _figure(value: Any) -> str:
-    """Four figures of a number: 46.92, 0.0312, 1204."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return _escaped(str(value))
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _escaped(text: str, limit: int = MAX_TEXT) -> str:

@@ -1,7 +1,11 @@
 """The look of the pages for a browser. Light and dark follow the reader's system; nothing is loaded from elsewhere."""
 
+import html
 import os
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 STYLE = """
 :root {
@@ -92,3 +96,15 @@ def write_page(path: Path, page: str) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8", errors="replace")
     os.replace(part, path)
+
+
+def number(name: str, value: Any) -> str:
+    """A number with its name, for the list at the head of a page."""
+    return f"<div><dt>{html.escape(name)}</dt><dd>{figure(value)}</dd></div>"
+
+
+def figure(value: Any) -> str:
+    """Four figures of a number: 46.92, 0.0312, 1204; anything else as a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return html.escape(str(value))
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vlm_jax.report.attention import printable
-from vlm_jax.report.gallery_style import STYLE, write_page
+from vlm_jax.report.gallery_style import STYLE, number, write_page
 
 MAX_TEXT = 700  # characters of the text that is shown
 MAX_REFERENCE = 200
@@ -44,14 +44,10 @@ class Summaries:
             known = texts[example["id"]]
             gold = [text for key in self.references for text in known.get(key, ())]
             cards.append(_card(example, known.get(self.text, ("",))[0], gold))
-        shown = "".join(
-            f"<div><dt>{html.escape(key)}</dt><dd>{value:.4g}</dd></div>"
-            for key, value in numbers.items()
-        )
         page = _PAGE.format(
             title=html.escape(f"{Path(workdir).name}: {name} after {step} steps"),
             style=STYLE + _STYLE,
-            numbers=shown,
+            numbers="".join(number(key, value) for key, value in numbers.items()),
             count=len(cards),
             total=len(examples),
             cards="".join(cards) or "<p>Nothing was written.</p>",

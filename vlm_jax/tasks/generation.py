@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlm_jax.decoding.base import Decoded, Strategy
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
@@ -68,14 +69,7 @@ class Generation(Measured):
         """`Decoded`, best first."""
         memory = model.apply(variables, batch, train=False, method="encode")
         size = batch["valid"].shape[0]
-        cache = model.apply(
-            variables, memory, size, self.decoding.max_length, method="initial_cache"
-        )
-
-        def step(token: Array, cache: Any, memory: Features | None):
-            return model.apply(variables, token, cache, memory, method="step")
-
-        return self.decoding(step, cache, memory, batch_size=size, key=key)
+        return write(model, variables, memory, self.decoding, batch_size=size, key=key)
 
     def texts(self, predictions: Any, batch: Batch) -> list[str]:
         """The best text of each row."""
@@ -121,6 +115,24 @@ class Generation(Measured):
                 f"example id {ids[unfinished][0]}: its target has not exactly one EOS; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
+
+
+def write(
+    model: Any,
+    variables: Variables,
+    memory: Features | None,
+    strategy: Strategy,
+    *,
+    batch_size: int,
+    key: jax.Array | None = None,
+) -> Decoded:
+    """What the strategy writes for a memory, one cached step after another, without dropout."""
+    cache = model.apply(variables, memory, batch_size, strategy.max_length, method="initial_cache")
+
+    def step(token: Array, cache: Any, memory: Features | None):
+        return model.apply(variables, token, cache, memory, method="step")
+
+    return strategy(step, cache, memory, batch_size=batch_size, key=key)
 
 
 def shift(batch: Batch) -> tuple[Array, Array, Array]:

@@ -95,6 +95,12 @@ def check(experiment: Experiment) -> None:
             f"optimizer.accumulate: given {optimizer.accumulate}, expected a divisor of "
             f"train_data.batch_size {batch_size}"
         )
+    if optimizer.accumulate > 1 and getattr(experiment.task, "needs_whole_batch", False):
+        raise ValueError(
+            f"optimizer.accumulate: given {optimizer.accumulate}, expected 1: {type(experiment.task).__name__} compares "
+            "each row with the whole batch, and micro-batches would leave rows out; use a smaller batch_size, or more "
+            "devices"
+        )
     if optimizer.ema_decay is not None and not 0.0 <= optimizer.ema_decay < 1.0:
         raise ValueError(
             f"optimizer.ema_decay: given {optimizer.ema_decay}, expected 0 <= decay < 1"

@@ -125,15 +125,18 @@ class Noam(Schedule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepDecay(Schedule):
-    """`start factor^i`, where i is the number of `boundaries` <= step."""
+    """`start factor^i`, where i is the number of `boundaries` <= step; before step `warmup_steps`, `warmup`."""
 
     start: float
     factor: float = 0.1
     boundaries: tuple[int, ...]
+    warmup: float = 0.0
+    warmup_steps: int = 0
 
     def __call__(self, step):
         passed = sum((step >= boundary) * 1.0 for boundary in self.boundaries)
-        return self.start * jnp.float32(self.factor) ** passed
+        rate = self.start * jnp.float32(self.factor) ** passed
+        return jnp.where(step < self.warmup_steps, jnp.float32(self.warmup), rate)
 
 
 # ---- optimizers

@@ -25,7 +25,7 @@ from vlm_jax.train.evaluation import Evaluation, Results
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.logs import Writer
 from vlm_jax.train.state import State, float32, named_leaves
-from vlm_jax.train.steps import gradient_sums, step_key
+from vlm_jax.train.steps import gradient_sums, step_key, task_at
 
 LAG = 2  # steps whose metrics may still be on the device: reading older ones does not hold the device up
 MAX_LISTED = 20
@@ -227,12 +227,16 @@ def provenance(seed: int) -> dict[str, Any]:
 
 
 def load_pretrained(init_params: Callable[[Any], Any] | None, state: State, layout: Any) -> State:
-    """The state with `init_params(params)` in place of the drawn parameters."""
+    """The state with `init_params(params)` in place of the drawn parameters; where it has a method `collections`, with
+    its batch statistics and the like too."""
     if init_params is None:
         return state
     single = layout.single(state)
-    params = init_params(single.params)
-    ours, theirs = named_leaves(single.params), named_leaves(params)
+    params, collections = init_params(single.params), single.collections
+    if hasattr(init_params, "collections"):
+        collections = init_params.collections(collections)
+    ours = named_leaves(single.params) | named_leaves(single.collections)
+    theirs = named_leaves(params) | named_leaves(collections)
     wrong = [
         f"{name}: expected {_shape(ours.get(name))}, given {_shape(theirs.get(name))}"
         for name in sorted(ours.keys() | theirs.keys())
@@ -241,9 +245,10 @@ def load_pretrained(init_params: Callable[[Any], Any] | None, state: State, layo
     if wrong:
         listed = "\n  ".join(wrong[:MAX_LISTED])
         raise ValueError(f"init_params returned other parameters than the model has:\n  {listed}")
-    params = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), params, single.params)
+    given, drawn = (params, collections), (single.params, single.collections)
+    params, collections = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), given, drawn)
     ema = None if single.ema is None else float32(params)
-    return layout.place_state(single.replace(params=params, ema=ema))
+    return layout.place_state(single.replace(params=params, collections=collections, ema=ema))
 
 
 def report(evaluation: Evaluation, workdir: Path | None, step: int, results: Results) -> None:
@@ -279,7 +284,7 @@ def first_bad_leaf(experiment: Experiment, state: State, batch: Any, key: jax.Ar
     optimizer = experiment.optimizer
     sums = gradient_sums(
         experiment.model,
-        experiment.task,
+        task_at(experiment.task, state.step),
         trainable=optimizer.trainable,
         accumulate=optimizer.accumulate,
     )

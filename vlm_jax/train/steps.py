@@ -50,9 +50,9 @@ def train_step(
     the host may notice later (`metrics["finite"]`) and still find the state that the bad batch met.
     """
 
-    gradients = gradient_sums(model, task, trainable=trainable, accumulate=accumulate)
-
     def step(state: State, batch: Batch, key: jax.Array):
+        now = task_at(task, state.step)
+        gradients = gradient_sums(model, now, trainable=trainable, accumulate=accumulate)
         key = step_key(key, state.step)
         if axis is not None:  # otherwise every device would draw the same dropout masks
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -92,6 +92,11 @@ def train_step(
         ), metrics
 
     return step
+
+
+def task_at(task: Any, step: Array) -> Any:
+    """The task as it is at this step: one that changes in the course of training has a method `at`."""
+    return task.at(step) if hasattr(task, "at") else task
 
 
 def gradient_sums(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from vlm_jax.layers.convolution import ConvNorm, flatten_grid
 from vlm_jax.layers.norm import BatchNorm, Norm
+from vlm_jax.layers.stochastic_depth import StochasticDepth, rate_of
 from vlm_jax.types import Features
 
 
@@ -16,7 +17,8 @@ class ResNet(nn.Module, kw_only=True):
     """An image to the grid after its last block: 224x224 -> [b 49 512], or 2048 with bottlenecks.
 
     `norm_scale_init` starts the scale of each block's last norm: ones as in the paper, zeros as in
-    Goyal et al. 2017 (every block begins as the identity).
+    Goyal et al. 2017 (every block begins as the identity). `drop_path_rate` is the rate at which the
+    last block is left out in training (stochastic depth); those before it are by less.
     """
 
     block: Callable[..., nn.Module]  # BasicBlock or BottleneckBlock
@@ -27,6 +29,7 @@ class ResNet(nn.Module, kw_only=True):
     num_classes: int | None = None
     norm: Norm = BatchNorm()
     norm_scale_init: Callable = nn.initializers.ones
+    drop_path_rate: float = 0.0
     dtype: Any = jnp.float32
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
@@ -55,6 +58,9 @@ class ResNet(nn.Module, kw_only=True):
                     stride=2 if i > 0 and j == 0 else 1,
                     shortcut=self.shortcut,
                     norm_scale_init=self.norm_scale_init,
+                    drop_path_rate=rate_of(
+                        sum(self.stage_sizes[:i]) + j, sum(self.stage_sizes), self.drop_path_rate
+                    ),
                     name=f"block_{i}_{j}",
                     **settings,
                 )(x, train=train)
@@ -68,6 +74,7 @@ class BasicBlock(nn.Module, kw_only=True):
     stride: int
     shortcut: Callable[..., nn.Module]
     norm_scale_init: Callable
+    drop_path_rate: float
     norm: Norm
     dtype: Any
 
@@ -84,6 +91,7 @@ class BasicBlock(nn.Module, kw_only=True):
             x = self.shortcut(width=self.width, stride=self.stride, name="shortcut", **settings)(
                 x, train=train
             )
+        y = StochasticDepth(rate=self.drop_path_rate, name="depth")(y, train=train)
         return nn.relu(x + y)
 
 
@@ -97,6 +105,7 @@ class BottleneckBlock(nn.Module, kw_only=True):
     stride: int
     shortcut: Callable[..., nn.Module]
     norm_scale_init: Callable
+    drop_path_rate: float
     norm: Norm
     dtype: Any
 
@@ -119,6 +128,7 @@ class BottleneckBlock(nn.Module, kw_only=True):
             x = self.shortcut(width=wide, stride=self.stride, name="shortcut", **settings)(
                 x, train=train
             )
+        y = StochasticDepth(rate=self.drop_path_rate, name="depth")(y, train=train)
         return nn.relu(x + y)
 
 

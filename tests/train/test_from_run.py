@@ -1,0 +1,79 @@
+import dataclasses
+
+import jax
+import pytest
+
+from tests import model_zoo
+from tests.train import toys
+from vlm_jax.data.source import Rows
+from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train import checkpoints
+from vlm_jax.train.from_run import FromRun
+from vlm_jax.train.loop import train
+from vlm_jax.train.state import init_state, state_hash
+
+WORDS = WordTokenizer(corpus=Rows(names=("captions",), rows=((("a dog",),),)), vocab_size=16)
+
+
+def begun(**changes):
+    """The state of a run before its first step."""
+    return train(toys.experiment(num_steps=0, evaluations=(), **changes))
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """A run that is over; it has batch statistics and a moving average."""
+    workdir, tx = tmp_path_factory.mktemp("before"), toys.experiment().optimizer.build()
+    batch = next(toys.Pipeline().batches())[1]
+    shapes = jax.eval_shape(
+        lambda key: init_state(toys.Model(), tx, batch, key, ema=True), jax.random.key(0)
+    )
+    for step in (3, 5):
+        checkpoints.save(workdir, step, model_zoo.filled(shapes, seed=step), position=step)
+    return workdir
+
+
+def test_a_run_begins_with_the_average_and_the_statistics_of_another(before):
+    state, found = (
+        begun(init_params=FromRun(workdir=str(before))),
+        checkpoints.load_variables(before),
+    )
+    assert state_hash(state.params) == state_hash(found["params"]) == state_hash(state.ema)
+    assert state_hash(state.collections) == state_hash({"batch_stats": found["batch_stats"]})
+    assert state_hash(found["params"]) != state_hash(checkpoints.load_params(before, 3))
+
+
+def test_a_step_can_be_named(before):
+    started = FromRun(workdir=str(before), step=3)
+    shapes = begun().params
+    assert state_hash(started(shapes)) == state_hash(checkpoints.load_params(before, 3))
+    with pytest.raises(checkpoints.CheckpointError, match="has no step 7"):
+        dataclasses.replace(started, step=7)(shapes)
+
+
+def test_a_run_of_another_model_is_refused_with_every_path_that_differs(before):
+    started = FromRun(workdir=str(before))
+    with pytest.raises(ValueError, match="init_params returned other parameters") as error:
+        begun(model=toys.Model(width=16), init_params=started)
+    for name in ("embed/embedding", "hidden/kernel", "head/kernel", "batch_stats/norm/mean"):
+        assert name in str(error.value)
+
+
+def test_a_run_without_statistics_cannot_begin_one_that_has_them(tmp_path):
+    state = begun(model=toys.Model(batch_norm=False))
+    checkpoints.save(tmp_path, 1, state, position=1)
+    with pytest.raises(ValueError, match="has no 'batch_stats', which this model has"):
+        FromRun(workdir=str(tmp_path)).collections({"batch_stats": {}})
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint; train first"):
+        FromRun(workdir=str(tmp_path))({})
+
+
+def test_other_words_are_refused(before):
+    other = WordTokenizer(corpus=Rows(names=("captions",), rows=((("a cat",),),)), vocab_size=16)
+    WORDS.save(before / "tokenizer.json")
+    with pytest.raises(ValueError, match="has other words than WordTokenizer has here"):
+        FromRun(workdir=str(before), tokenizer=other)({})
+    assert FromRun(workdir=str(before), tokenizer=WORDS)({})
