@@ -181,8 +181,8 @@ _PAGE = """<!doctype html>
 </html>
 """
 _MAPS_EXPLAINED = (
-    "Under a picture: where the decoder looked while it wrote each word. Full brightness is the largest weight of that "
-    "word's map. Point at a map to enlarge it."
+    "Under a picture: where the model looked, a map for each word that it wrote, or for each look before it answered. "
+    "Full brightness is the largest weight of that map. Point at a map to enlarge it."
 )
 
 
