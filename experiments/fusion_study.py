@@ -37,9 +37,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import answerers, questions
-from experiments.studies import finished
-from vlm_jax import main as command_line
+from experiments import answerers, questions, studies
 from vlm_jax.fusion.bilinear import Mcb, Mfb, Mlb, Mutan
 from vlm_jax.fusion.co_attention import AlternatingCoAttention, ParallelCoAttention
 from vlm_jax.fusion.concat import Concat
@@ -67,6 +65,7 @@ CITATION = "the papers of the methods"
 PAPER = {}
 WIDTH = 128
 STEPS = {"scenes": 1_500, "daquar": 600}
+RECORDED = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}  # of a run, the last
 MEASURED = {  # data set and split -> the name of the column
     ("scenes", "test"): "scenes",
     ("scenes", "test_unseen"): "unseen pairs",
@@ -243,7 +242,16 @@ def run(argv: Sequence[str]) -> int:
     for seed in () if options.table else map(int, options.seeds.split(",")):
         for data in options.data.split(","):
             for name in RUNS:
-                code = run_one(name, data, seed, Path(options.workdir), results)
+                code = studies.run(
+                    [RUNS[name]],
+                    name,
+                    seed,
+                    Path(options.workdir),
+                    results,
+                    dataset=RECORDED[data],
+                    arguments={"data": data},
+                    tests="test,test_unseen" if data == "scenes" else "test",
+                )
                 if code:
                     return code
     found = recorded(results)
@@ -251,22 +259,6 @@ def run(argv: Sequence[str]) -> int:
     plot(found, results / "fusion_study.png")
     print(table(found), end="")
     return 0
-
-
-def run_one(name: str, data: str, seed: int, workdir: Path, results: Path) -> int:
-    """Trains and records, unless that is done. Returns the exit code."""
-    split = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}[data]  # written last
-    if (results / f"fusion_study.{name}.{split}.s{seed}.json").exists():
-        return 0
-    place = workdir / f"{name}.{data}.s{seed}"
-    argv = [name, "train", "--data", data, "--seed", str(seed), "--workdir", str(place)]
-    print(f"fusion_study {' '.join(argv)}", file=sys.stderr, flush=True)
-    code = command_line.main(RUNS[name], argv=argv)
-    if code or not finished(place):  # stopped by a signal: all of it stops
-        return code or 130
-    tests = "test,test_unseen" if data == "scenes" else "test"
-    argv = [name, "evaluate", "--only", tests, "--record", str(results), "--workdir", str(place)]
-    return command_line.main(RUNS[name], argv=argv)
 
 
 def recorded(results: Path) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +61,28 @@ def run(
     results: Path,
     *,
     dataset: str | None = None,
+    arguments: Mapping[str, str] = {},
+    tests: str = "test",
 ) -> int:
-    """Trains and records one function with one seed, unless that is done. Returns the exit code."""
+    """Trains and records one function with one seed, unless that is done. Returns the exit code.
+
+    `arguments` are those of the function, which stand in the name of the workdir; `tests` are the evaluations that are
+    recorded. `dataset` is how the result file calls its data, with the split where several are recorded: the last.
+    """
     experiment = name_of(functions)
+    called = " ".join([name, *arguments.values(), f"seed {seed}"])
     if any(results.glob(f"{experiment}.{name}.{dataset or '*'}.s{seed}.json")):
-        print(f"{name} seed {seed}: recorded already", flush=True)
+        print(f"{called}: recorded already", flush=True)
         return 0
-    print(f"{name} seed {seed}", flush=True)
-    place = ["--workdir", str(workdir / f"{name}.s{seed}")]
-    code = command_line.main(*functions, argv=[name, "train", *place, "--seed", str(seed)])
-    if code or not finished(workdir / f"{name}.s{seed}"):  # stopped by a signal: all of it stops
+    print(called, flush=True)
+    place = workdir / ".".join([name, *arguments.values(), f"s{seed}"])
+    where = ["--workdir", str(place)]
+    given = [word for key, value in arguments.items() for word in (f"--{key}", value)]
+    argv = [name, "train", *given, "--seed", str(seed), *where]
+    code = command_line.main(*functions, argv=argv)
+    if code or not finished(place):  # stopped by a signal: all of it stops
         return code or 130
-    argv = [name, "evaluate", *place, "--only", "test", "--record", str(results)]
+    argv = [name, "evaluate", "--only", tests, "--record", str(results), *where]
     return command_line.main(*functions, argv=argv)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fusion_study
+from experiments import fusion_study, studies
 from vlm_jax.main import UserError
 
 WRITTEN = {"scenes": ("scenes", "scenes-test_unseen"), "daquar": ("daquar_single",)}
@@ -49,7 +49,7 @@ def commands(monkeypatch, tmp_path):
                 record(tmp_path, argv[0], dataset, 50.0, int(seed[1:]))
         return 0
 
-    monkeypatch.setattr(fusion_study.command_line, "main", main)
+    monkeypatch.setattr(studies.command_line, "main", main)
     return seen
 
 
@@ -78,7 +78,7 @@ def test_a_run_that_is_stopped_is_not_recorded_and_stops_the_others(code, monkey
         (place / "metrics.jsonl").write_text('{"step": 9, "name": "validation"}\n')
         return code
 
-    monkeypatch.setattr(fusion_study.command_line, "main", main)
+    monkeypatch.setattr(studies.command_line, "main", main)
     argv = ["--workdir", str(tmp_path), "--results", str(tmp_path)]
     assert fusion_study.run(argv) == 130
     assert [argv[:4] for argv in commands] == [["concat", "train", "--data", "scenes"]]
