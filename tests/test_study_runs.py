@@ -25,10 +25,10 @@ def test_a_study_runs_each_function_once_and_goes_on(tmp_path, capsys, compiled_
     results.mkdir()
 
     # The run on another data set is no run of this one.
-    about = {"experiment": "test_studies", "function": "plain", "dataset": "clothes", "seed": 0}
+    about = {"experiment": "test_study_runs", "function": "plain", "dataset": "clothes", "seed": 0}
     about |= {"split": "test", "commit": None, "command": "", "device": "", "hours": None}
     other = about | {"parameters": 1, "metrics": {"accuracy": 99.0, "few_shot": 99.0}}
-    (results / "test_studies.plain.clothes.s0.json").write_text(json.dumps(other))
+    (results / "test_study_runs.plain.clothes.s0.json").write_text(json.dumps(other))
 
     def study():
         words = ["all", "--workdir", str(tmp_path / "runs"), "--results", str(results)]
@@ -37,9 +37,9 @@ def test_a_study_runs_each_function_once_and_goes_on(tmp_path, capsys, compiled_
         return capsys.readouterr().out
 
     assert "recorded already" not in study()
-    made = results / "test_studies.plain.scenes_tiny.s0.json"
+    made = results / "test_study_runs.plain.scenes_tiny.s0.json"
     before = made.stat().st_mtime_ns
     assert "plain seed 0: recorded already" in study() and made.stat().st_mtime_ns == before
-    table = (results / "test_studies.md").read_text()
+    table = (results / "test_study_runs.md").read_text()
     assert table.count("| plain |") == 1 and "99.0" not in table and "not run" not in table
-    assert (results / "test_studies.png").stat().st_size > 1000
+    assert (results / "test_study_runs.png").stat().st_size > 1000
