@@ -1,6 +1,6 @@
 """gensim's Word2Vec on a file of sentences: the other side of benchmarks/word_vectors.py, in its own interpreter.
 
-    python gensim_word2vec.py SENTENCES VECTORS.bin skip_gram|cbow SEED THREADS
+    python gensim_word2vec.py SENTENCES VECTORS.bin skip_gram|cbow SEED THREADS RATE
 
 Prints as JSON how many seconds, and seconds of CPU time, training took; building the vocabulary is not counted.
 """
@@ -12,7 +12,7 @@ import time
 from gensim.models import Word2Vec
 
 
-def main(sentences: str, vectors: str, kind: str, seed: str, threads: str) -> None:
+def main(sentences: str, vectors: str, kind: str, seed: str, threads: str, rate: str) -> None:
     with open(sentences, encoding="utf-8") as file:
         words = [line.split() for line in file]
     model = Word2Vec(
@@ -23,6 +23,7 @@ def main(sentences: str, vectors: str, kind: str, seed: str, threads: str) -> No
         sample=1e-3,
         sg=int(kind == "skip_gram"),
         seed=int(seed),
+        alpha=float(rate),
         workers=int(threads),
     )
     model.build_vocab(words)

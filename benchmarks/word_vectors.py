@@ -55,12 +55,18 @@ def ours(experiment: Experiment, seed: int) -> dict[str, float]:
 
 
 def gensims(
-    experiment: Experiment, python: str, kind: str, seed: int, threads: int, sentences: Path
+    experiment: Experiment,
+    python: str,
+    kind: str,
+    seed: int,
+    threads: int,
+    rate: float,
+    sentences: Path,
 ) -> dict[str, float]:
     """The same of gensim's, in the rows of our tokenizer."""
     file = sentences.with_name(f"{kind}{seed}.bin")
     script = Path(__file__).with_name("gensim_word2vec.py")
-    command = [python, script, sentences, file, kind, seed, threads]
+    command = [python, script, sentences, file, kind, seed, threads, rate]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{python} with gensim failed:\n{done.stderr[-2000:]}")
@@ -108,6 +114,7 @@ def main() -> None:
     parser.add_argument("--gensim", required=True, help="a Python that has gensim")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="gensim's workers")
+    parser.add_argument("--gensim_rate", type=float, default=0.025, help="gensim's alpha")
     parser.add_argument("--only", choices=KINDS, action="append")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +129,13 @@ def main() -> None:
                         numbers = ours(experiment, seed)
                     else:
                         numbers = gensims(
-                            experiment, options.gensim, kind, seed, options.threads, sentences
+                            experiment,
+                            options.gensim,
+                            kind,
+                            seed,
+                            options.threads,
+                            options.gensim_rate,
+                            sentences,
                         )
                     found[who].append(numbers)
                     line = {name: float(f"{value:.4g}") for name, value in numbers.items()}

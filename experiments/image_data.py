@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vlm_jax.data.held import Held
 from vlm_jax.data.image_transforms import (
     Decode,
     HorizontalFlip,
@@ -79,6 +80,7 @@ def fashion_mnist(
         normalise=FASHION_MNIST_STATISTICS,
         batch_size=batch_size,
         seed=seed,
+        hold=True,
     )
 
 
@@ -99,6 +101,7 @@ def cifar10(
         normalise=CIFAR10_STATISTICS,
         batch_size=batch_size,
         seed=seed,
+        hold=True,
     )
 
 
@@ -127,12 +130,16 @@ def pipelines(
     batch_size: int,
     eval_batch_size: int = 200,
     seed: int = 0,
+    hold: bool = False,
 ) -> ImageData:
     """`before` decodes every picture, `augment` changes those of training, `normalise` comes last.
 
-    Features that were computed before need none of these."""
+    Features that were computed before need none of these. With `hold`, small pictures stay in memory once they are
+    decoded, 43 MB of Fashion-MNIST's and 154 MB of CIFAR-10's: each is read many times."""
     after = (Keep(keys=("image", "label")), CheckLabels(num_classes=len(classes)))
     after = after if normalise is None else (normalise, *after)
+    if hold:
+        sources = {split: Held(source, before) for split, source in sources.items()}
 
     def pipeline(split: str) -> Pipeline:
         train = split == "train"

@@ -34,8 +34,8 @@ from vlm_jax.vision.precomputed import Precomputed
 from vlm_jax.vision.small_cnn import SmallCnn
 
 CITATION = "Yang et al. 2016"
-PAPER = {"daquar": {"accuracy": 29.3}}
-PAPER_WUPS = {"daquar": {"wups_0.9": 34.9, "wups_0.0": 68.1}}
+PAPER = {"daquar.daquar_single": {"accuracy": 29.3}}
+PAPER_WUPS = {"daquar.daquar_single": {"wups_0.9": 34.9, "wups_0.0": 68.1}}
 
 
 def scenes(epochs: int = 12) -> Experiment:

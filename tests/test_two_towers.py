@@ -50,7 +50,7 @@ def test_search_names_the_nearest_pictures_and_writes_a_page(workdir, capsys):
     page = (workdir / "search.html").read_text()
     assert page.count("<article>") == page.count('src="data:image/') == 24
     assert "<script" not in page and html.escape(texts[1]) in page
-    assert "script" in printed.err and "unknown to the model" in printed.err
+    assert "words that were not in the training captions: script" in printed.err
 
 
 def test_search_prints_lines_for_a_reader(workdir, capsys):
@@ -89,7 +89,14 @@ def test_captions_of_another_run_are_scored_by_the_towers(workdir, captions, cap
     [
         (["search"], "search needs texts"),
         (["search", " "], "search needs texts"),
-        (["search", "a dog", "--only", "none"], "--only: given none, expected one of validation"),
+        (
+            ["search", "xyzzy plugh"],
+            "'xyzzy plugh': none of its words was in the training captions",
+        ),
+        (
+            ["search", "a circle", "--only", "none"],
+            "--only: given none, expected one of validation",
+        ),
         (["predict", "a.png"], "predict IMAGE... --classes"),
         (["predict", "a.png", "--classes", "a dog"], "at least two different names"),
         (["predict", "--classes", "a,b"], "predict needs picture files"),
@@ -103,7 +110,7 @@ def test_mistakes_are_named(workdir, argv, words, capsys):
 
 def test_other_models_are_refused(workdir, captions, capsys):
     functions = (show_and_tell.paper, show_and_tell.smoke)
-    argv = ["search", "a dog", "--workdir", str(captions)]
+    argv = ["search", "a circle", "--workdir", str(captions)]
     assert command_line.main(*functions, argv=argv) == 2
     assert "is no two-tower model" in capsys.readouterr().err
     argv = ["evaluate", "--workdir", str(captions), "--clip_score", str(workdir.parent)]

@@ -593,13 +593,15 @@ def _reads_pictures(experiment: Any) -> bool:
     return getattr(experiment.model, "image_encoder", None) is not None
 
 
-def _check_words(pipeline: Any, question: str) -> None:
-    """Says on stderr which words the model does not know; refuses a question of such words alone."""
+def _check_words(
+    pipeline: Any, text: str, where: str = "--question", kind: str = "question"
+) -> None:
+    """Says on stderr which words the model does not know; refuses a text of such words alone."""
     (tokenize,) = (t for t in pipeline.transforms if getattr(t, "output", None) == "text")
     tokenizer = tokenize.tokenizer
     if not hasattr(tokenizer, "words"):
         return
-    words, known = tokenizer.words(question), set(tokenizer.vocabulary)
+    words, known = tokenizer.words(text), set(tokenizer.vocabulary)
     unknown = [word for word in words if word not in known]
     named = []
     for word in dict.fromkeys(unknown):
@@ -607,12 +609,12 @@ def _check_words(pipeline: Any, question: str) -> None:
         named.append(f"{word} (nearest: {near[0]})" if near else word)
     if len(unknown) == len(words):
         given = ", ".join(named) if named else "no word"
-        raise UserError(f"--question: none of its words was in the training questions: {given}")
+        raise UserError(f"{where}: none of its words was in the training {kind}s: {given}")
     if unknown:
-        print(f"words that were not in the training questions: {', '.join(named)}", file=sys.stderr)
+        print(f"words that were not in the training {kind}s: {', '.join(named)}", file=sys.stderr)
     room = tokenize.max_length - 2  # begin and end
     if len(words) > room:
-        print(f"the question is cut after its first {room} words", file=sys.stderr)
+        print(f"the {kind} is cut after its first {room} words", file=sys.stderr)
 
 
 def _predicting(experiment: Any) -> Any:

@@ -1,8 +1,10 @@
 """What a trained two-tower model is asked on the command line: pictures for a text, a class for a picture, CLIPScore.
 
-python -m experiments.clip search "a dog runs on grass" "a red car" --workdir runs/clip [--only test] [--json]
-python -m experiments.clip predict a.jpg b.jpg --classes "a dog,a cat" --workdir runs/clip
-python -m experiments.show_and_tell evaluate --workdir runs/captions --only test --clip_score runs/clip
+    python -m experiments.clip search "a dog runs on grass" "a red car" --workdir runs/clip [--only test] [--json]
+    python -m experiments.clip predict a.jpg b.jpg --classes "a dog,a cat" --workdir runs/clip
+    python -m experiments.show_and_tell evaluate --workdir runs/captions --only test --clip_score runs/clip
+
+These are verbs and options of `vlm_jax.main`, which hands them on.
 """
 
 import dataclasses
@@ -20,9 +22,9 @@ from vlm_jax import main as command_line
 from vlm_jax.data.source import Rows
 from vlm_jax.main import Command, UserError
 from vlm_jax.metrics.clip_score import ClipScore
+from vlm_jax.report.gallery import pictures_by_id
 from vlm_jax.report.search import Hit, write_search
 from vlm_jax.train.evaluation import Evaluation, Results, evaluate
-from vlm_jax.types import UNK
 
 NEAREST = 12  # pictures shown of each search
 
@@ -34,17 +36,18 @@ def search(command: Command) -> None:
         raise UserError("search needs texts: search 'a dog runs' 'a red car' --workdir DIR")
     experiment, workdir = command_line._trained(command)
     towers = Towers.of(experiment, workdir, command.options.get("step"))
+    for text in texts:
+        towers.check_words(text)
     evaluation = towers.searched(command.options.get("only"))
     source = innermost(evaluation.data)
     ids, pictures = towers.of_pictures(source)
     scores = towers.of_texts(texts) @ pictures.T  # [queries pictures]
-    place = {id: index for index, id in enumerate(source.references)}
+    picture = pictures_by_id(source)
     found = []
     for query, row in zip(texts, scores):
         nearest = np.argsort(-row, kind="stable")[:NEAREST]
-        hits = [_hit(source, place[ids[index]], ids[index], float(row[index])) for index in nearest]
+        hits = [_hit(source, picture, ids[index], float(row[index])) for index in nearest]
         found.append(hits)
-        towers.note_unknown(query)
         if "json" in command.options:
             known = [{"id": hit.id, "name": hit.name, "cosine": hit.score} for hit in hits]
             print(json.dumps({"text": query, "pictures": known}, ensure_ascii=False))
@@ -66,16 +69,12 @@ def classify(command: Command) -> None:
             f"--classes: given {command.options['classes']!r}, expected at least two different names, "
             "separated by commas: --classes 'a dog,a cat'"
         )
-    if not command.words:
-        raise UserError("predict needs picture files: predict a.jpg --classes 'a dog,a cat'")
-    missing = [name for name in command.words if not Path(name).is_file()]
-    if missing:
-        raise UserError(f"no such picture file: {', '.join(missing[:5])}")
+    pictures = command_line._picture_files(command)
     experiment, workdir = command_line._trained(command)
     towers = Towers.of(experiment, workdir, command.options.get("step"))
     for name in classes:
-        towers.note_unknown(name)
-    pipeline, good = command_line._over_pictures(towers.pipeline, command.words)
+        towers.check_words(name)
+    pipeline, good = command_line._over_pictures(towers.pipeline, pictures)
     task = experiment.task.zero_shot(classes, towers.tokenize)
     for example in towers.examples(pipeline, task):
         name, chosen = good[example["id"]], example["prediction"]
@@ -179,13 +178,8 @@ class Towers:
         over = Evaluation(name="asked", data=pipeline, loss=False, reports=(command_line._nothing,))
         return evaluate(over, self.experiment.model, task, self.variables).examples
 
-    def note_unknown(self, text: str) -> None:
-        """Says on stderr which words of a text the model has never seen."""
-        tokenizer = self.tokenize.tokenizer
-        words = tokenizer.words(text) if hasattr(tokenizer, "words") else text.split()
-        unknown = [word for word in words if UNK in tokenizer.encode(word)]
-        if unknown:
-            print(f"{text!r}: unknown to the model: {', '.join(unknown)}", file=sys.stderr)
+    def check_words(self, text: str) -> None:
+        command_line._check_words(self.pipeline, text, where=repr(text), kind="caption")
 
 
 def innermost(holder: Any) -> Any:
@@ -195,11 +189,11 @@ def innermost(holder: Any) -> Any:
     return holder
 
 
-def _hit(source: Any, index: int, id: int, score: float) -> Hit:
+def _hit(source: Any, picture: Any, id: int, score: float) -> Hit:
     texts = source.references[id]
     return Hit(
         id=id,
-        image=lambda: source[index]["image"],
+        image=picture(id),
         score=score,
         name=(*texts.get("image_name", ()), f"id {id}")[0],
         references=texts.get("captions", ()),

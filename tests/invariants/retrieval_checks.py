@@ -15,6 +15,7 @@ from vlm_jax.metrics import clip_score, retrieval
 from vlm_jax.metrics.base import total
 from vlm_jax.models import two_tower
 from vlm_jax.tasks import contrastive, zero_shot
+from vlm_jax.train.state import named_leaves
 from vlm_jax.types import PAD, Features
 from vlm_jax.vision.precomputed import Precomputed
 
@@ -196,6 +197,12 @@ def check_the_temperature_learns_and_has_its_limit():
     np.testing.assert_allclose(found.scale, 100.0, rtol=1e-5)
 
 
+def check_gradients_reach_every_parameter():
+    gradient = compiled(contrastive.sigmoid_pairs)(variables()["params"], BATCH)["gradient"]
+    for name, leaf in named_leaves(gradient).items():
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 1e-4, name
+
+
 def check_vectors_have_length_one():
     found = model().apply(variables(), BATCH, train=False)
     for vectors in (found.image, found.text):
@@ -351,6 +358,7 @@ CHECKS = (
     check_rows_that_are_not_valid_count_nowhere,
     check_split_over_devices_the_loss_and_its_gradient_are_those_of_the_whole_batch,
     check_the_temperature_learns_and_has_its_limit,
+    check_gradients_reach_every_parameter,
     check_vectors_have_length_one,
     check_padding_of_the_text_changes_nothing,
     check_pictures_and_texts_alone_have_the_vectors_of_the_pair,

@@ -3,10 +3,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from tests.decoding.toys import compiled
 from tests.invariants import question_checks
+from tests.model_zoo import filled
+from vlm_jax.fusion.stacked_attention import StackedAttention
+from vlm_jax.language.recurrent import RecurrentEncoder
+from vlm_jax.layers.pooling import last_pool, pool
+from vlm_jax.layers.recurrent import GRU
+from vlm_jax.models.classifier import Classifier
 from vlm_jax.tasks.vqa import QuestionAnswering
+from vlm_jax.vision.precomputed import Precomputed
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +75,46 @@ def test_without_attention_the_sizes_of_the_places_are_shown_and_of_words_nothin
     ):
         (example,) = predicted(**sown)
         assert "attention" not in example
+
+
+def test_eight_questions_are_learned_by_heart_of_which_the_pictures_decide():
+    """Four wordings, each about two pictures with different answers."""
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.normal(size=(8, 4, 6)).astype(np.float32),
+        "text": np.array([[1, 4 + k // 2, 9, 2, 0] for k in range(8)], np.int32),
+        "label": np.array([0, 1, 1, 2, 2, 0, 0, 2]),
+        "valid": np.ones(8, bool),
+        "id": np.arange(8),
+    }
+    model = Classifier(
+        num_classes=3,
+        image_encoder=Precomputed(),
+        text_encoder=RecurrentEncoder(
+            cell=GRU(), vocab_size=10, width=8, embedding_width=8, bidirectional=False
+        ),
+        fusion=StackedAttention(attention_width=8, text_pooling=last_pool),
+        pooling=pool,
+    )
+    task = QuestionAnswering(classes=("a", "b", "c"))
+    tx = optax.adam(0.02)
+
+    @compiled
+    def fit(params):
+        def step(carry, _):
+            params, state = carry
+
+            def loss(params):
+                return task.loss(model, {"params": params}, batch, rngs={}, train=True)[0]
+
+            value, gradients = jax.value_and_grad(loss)(params)
+            updates, state = tx.update(gradients, state)
+            return (optax.apply_updates(params, updates), state), value
+
+        (params, _), losses = jax.lax.scan(step, (params, tx.init(params)), length=150)
+        return losses, task.predict(model, {"params": params}, batch, None)
+
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+    losses, chosen = fit(filled(shapes)["params"])
+    assert losses[-1] < 0.05
+    assert chosen.probabilities.argmax(-1).tolist() == batch["label"].tolist()

@@ -73,6 +73,10 @@ SCHEDULES = [
         o.StepDecay(start=PEAK, factor=0.2, boundaries=(W, T)),
         lambda s: PEAK * 0.2 ** ((s >= W) + (s >= T)),
     ),
+    (
+        o.StepDecay(start=PEAK, boundaries=(T,), warmup=END, warmup_steps=W),
+        lambda s: END if s < W else PEAK * 0.1 ** (s >= T),
+    ),
 ]
 
 

@@ -29,6 +29,7 @@ ENCODERS = {
         shortcut=resnet.PaddedShortcut,
         norm=GroupNorm(num_groups=2),
         num_classes=3,
+        drop_path_rate=0.2,
     ),
     "mobilenet": mobilenet.MobileNetV2(
         stages=((1, 4, 1, 2), (2, 4, 1, 1)), stem_width=4, width=8, num_classes=3

@@ -95,6 +95,9 @@ class Decode:
         """uint8 [h w channels] of what `image` holds; `name` is for the error."""
         from PIL import Image
 
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
+            if image.shape[2] == self.channels and image.size:
+                return image  # it was decoded before
         try:
             if isinstance(image, np.ndarray) and image.dtype.kind not in "SO":
                 picture = Image.fromarray(_bytes_of(_without_single_channel(image)))
