@@ -45,7 +45,15 @@ def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys, compiled_
     (results / "test_studies.plain.clothes.s3.json").write_text(json.dumps(other))
 
     def study() -> str:
-        argv = ["all", "--workdir", str(tmp_path / "runs"), "--results", str(results), "--seeds", "3"]
+        argv = [
+            "all",
+            "--workdir",
+            str(tmp_path / "runs"),
+            "--results",
+            str(results),
+            "--seeds",
+            "3",
+        ]
         what = dict(dataset="scenes_tiny", metric="accuracy", others=("macro_f1",), title="A study")
         assert main(plain, smoke, argv=argv, **what) == 0
         return capsys.readouterr().out
