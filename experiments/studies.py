@@ -78,7 +78,7 @@ def run(
     place = workdir / ".".join([name, *arguments.values(), f"s{seed}"])
     where = ["--workdir", str(place)]
     given = [word for key, value in arguments.items() for word in (f"--{key}", value)]
-    argv = [name, "train", *given, "--seed", str(seed), *where]
+    argv = [name, "train", *given, *where, "--seed", str(seed)]
     code = command_line.main(*functions, argv=argv)
     if code or not finished(place):  # stopped by a signal: all of it stops
         return code or 130
