@@ -111,6 +111,17 @@ def test_other_splits_and_other_data_have_no_papers_number(folder):
     assert validation[0] == "" and validation[4] == "-"
 
 
+def test_a_study_has_a_table_of_its_own_but_for_what_a_paper_has(folder):
+    text = EXPERIMENT.replace('"merge": {', '"merge.coco": {')
+    (folder.parent / "fusion_study.py").write_text(text)
+    for dataset in ("flickr8k", "coco"):
+        put(folder, experiment="fusion_study", dataset=dataset)
+    shown = [row[1:3] for row in rows(results_table(folder)) if row[1].startswith("`fusion_study")]
+    assert ["`fusion_study.merge`", "coco test"] in shown
+    assert ["`fusion_study.merge`", "flickr8k test"] not in shown
+    assert ["`fusion_study.init`", ""] in shown, "not run"
+
+
 @pytest.mark.parametrize(
     "changes,reason",
     [

@@ -111,7 +111,8 @@ def results_table(folder: str | os.PathLike, experiments: str | os.PathLike | No
     """The markdown table of the results in `folder`; the experiment files lie above it, if not said otherwise.
 
     Ours is the mean +- the standard deviation (n - 1) over seeds. What a paper reports and nobody has measured
-    here is "not run". Of the folds of a cross-validation (data sets `mr_fold0`, `mr_fold1` ...) a seed has the mean.
+    here is "not run". What a study (`<name>_study`) compares stands in the study's own table, and here only where a
+    paper has a number for it. Of the folds of a cross-validation (data sets `mr_fold0`, `mr_fold1` ...) a seed has the mean.
     """
     folder = Path(folder)
     papers = read_papers(experiments if experiments is not None else folder.parent)
@@ -124,7 +125,10 @@ def results_table(folder: str | os.PathLike, experiments: str | os.PathLike | No
         "|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
     for key in sorted(runs):
-        lines += _rows(*key, runs[key], papers.get(key[0]))
+        paper = papers.get(key[0])
+        if key[0].endswith("_study") and not _theirs(paper, *key[1:3]):
+            continue
+        lines += _rows(*key, runs[key], paper)
     for paper in papers.values():
         done = {(function, dataset) for e, function, dataset, _ in runs if e == paper.experiment}
         for entry, numbers in paper.numbers.items():
@@ -198,8 +202,7 @@ def _rows(
     results: Sequence[Mapping[str, Any]],
     paper: Paper | None,
 ) -> Iterable[str]:
-    numbers = paper.numbers if paper and split == "test" else {}  # papers report on test
-    theirs = numbers.get(f"{function}.{dataset}", numbers.get(function))
+    theirs = _theirs(paper, function, dataset) if split == "test" else None  # papers report on test
     measured = {name for result in results for name in result["metrics"]}
     if theirs:
         names = [name for name in theirs if name != "parameters"]
@@ -224,6 +227,11 @@ def _rows(
             parameters if first else "",
             f"{statistics.fmean(hours):.2f}" if first and hours else "",
         )
+
+
+def _theirs(paper: Paper | None, function: str, dataset: str) -> Mapping[str, float] | None:
+    numbers = paper.numbers if paper else {}
+    return numbers.get(f"{function}.{dataset}", numbers.get(function))
 
 
 def _not_run(
