@@ -21,7 +21,7 @@ stacked_attention                    Yang et al. 2016, 1511.02274
 parallel_, alternating_co_attention  Lu et al. 2016, 1606.00061
 cross_attention                      Vaswani et al. 2017, 1706.03762
 resampler, prefix                    Alayrac et al. 2022, 2204.14198; Liu et al. 2023, 2304.08485; both then read by
-                                     Transformer blocks over places and words, as in VisualBERT (Li et al. 2019, 1908.03557)
+                                     one Transformer block over places and words, as in VisualBERT (Li et al. 2019, 1908.03557)
 
 Departures from all of these papers: their sizes, data and training. The numbers compare the fusions, not the papers.
 """
@@ -37,8 +37,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import answerers, questions
-from vlm_jax import main as command_line
+from experiments import answerers, questions, studies
 from vlm_jax.commands.command import RESULTS, UserError
 from vlm_jax.fusion.bilinear import Mcb, Mfb, Mlb, Mutan
 from vlm_jax.fusion.co_attention import AlternatingCoAttention, ParallelCoAttention
@@ -66,7 +65,8 @@ from vlm_jax.vision.vit import LearnedGrid
 CITATION = "the papers of the methods"
 PAPER = {}
 WIDTH = 128
-STEPS = {"scenes": 2_000, "daquar": 900}
+STEPS = {"scenes": 1_500, "daquar": 600}
+RECORDED = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}  # of a run, the last
 MEASURED = {  # data set and split -> the name of the column
     ("scenes", "test"): "scenes",
     ("scenes", "test_unseen"): "unseen pairs",
@@ -152,8 +152,8 @@ def resampler(data: str = "scenes") -> Experiment:
 
 
 def prefix(data: str = "scenes") -> Experiment:
-    """All places of the picture before the words, read together by two blocks."""
-    return study(data, SingleStream(fusion=Prefix(), num_layers=2, hidden=2 * WIDTH))
+    """All places of the picture before the words, read together by one block."""
+    return study(data, SingleStream(fusion=Prefix(), hidden=2 * WIDTH))
 
 
 def smoke() -> Experiment:
@@ -172,7 +172,7 @@ def study(data: str, fusion: nn.Module | None, *, pooling: Any = last_pool) -> E
         source, image_encoder = questions.scenes(batch_size=64), _cnn()
     else:
         source = questions.daquar(batch_size=64)
-        image_encoder = Precomputed(width=WIDTH, dropout_rate=0.2)
+        image_encoder = Precomputed(width=WIDTH)
     model = _model(source, fusion, image_encoder=image_encoder, pooling=pooling)
     return _trained(source, model, num_steps=STEPS[data])
 
@@ -243,31 +243,22 @@ def run(argv: Sequence[str]) -> int:
     for seed in () if options.table else map(int, options.seeds.split(",")):
         for data in options.data.split(","):
             for name in RUNS:
-                code = run_one(name, data, seed, Path(options.workdir), results)
+                code = studies.run(
+                    [RUNS[name]],
+                    name,
+                    seed,
+                    Path(options.workdir),
+                    results,
+                    dataset=RECORDED[data],
+                    arguments={"data": data},
+                    tests="test,test_unseen" if data == "scenes" else "test",
+                )
                 if code:
                     return code
     found = recorded(results)
     (results / "fusion_study.md").write_text(table(found))
     plot(found, results / "fusion_study.png")
     print(table(found), end="")
-    return 0
-
-
-def run_one(name: str, data: str, seed: int, workdir: Path, results: Path) -> int:
-    """Trains and records, unless that is done. Returns the exit code."""
-    split = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}[data]  # written last
-    if (results / f"fusion_study.{name}.{split}.s{seed}.json").exists():
-        return 0
-    place = ["--workdir", str(workdir / f"{name}.{data}.s{seed}")]
-    tests = "test,test_unseen" if data == "scenes" else "test"
-    for argv in (
-        [name, "train", "--data", data, "--seed", str(seed), *place],
-        [name, "evaluate", "--only", tests, "--record", str(results), *place],
-    ):
-        print(f"fusion_study {' '.join(argv)}", file=sys.stderr, flush=True)
-        code = command_line.main(RUNS[name], argv=argv)
-        if code:
-            return code
     return 0
 
 
@@ -321,13 +312,13 @@ def plot(found: Sequence[Mapping[str, Any]], path: Path) -> None:
             mean = statistics.fmean(values[name])
             axes.barh(row, mean, color="#b9b4aa" if name == "blind" else "#5b7fa6", height=0.7)
             axes.plot(values[name], [row] * len(values[name]), ".", color="#1f2d3d", markersize=5)
-            axes.text(mean, row, f" {mean:.1f}", va="center", fontsize=8)
+            axes.text(max(values[name]), row, f"  {mean:.1f}", va="center", fontsize=8)
         axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9)
         axes.set_title(f"{title}, accuracy", fontsize=11, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         if names:
             means = [statistics.fmean(values[name]) for name in names]
-            axes.set_xlim(max(0, means[0] - 0.3 * (means[-1] - means[0]) - 2), means[-1] * 1.06)
+            axes.set_xlim(max(0, means[0] - 0.3 * (means[-1] - means[0]) - 2), means[-1] * 1.08)
     part = path.with_name(f"{path.name}.part")
     figure.savefig(part, format="png", facecolor="white")
     os.replace(part, path)

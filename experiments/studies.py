@@ -10,7 +10,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,16 @@ from vlm_jax.report import results as result_files
 from vlm_jax.report import study
 
 
-def main(*functions: Callable[[], Any], argv: Sequence[str] | None = None, **what) -> int:
-    """The command line of an experiment file; where the first word is `all`, every function but `smoke` is run and compared."""
+def main(
+    *functions: Callable[[], Any],
+    argv: Sequence[str] | None = None,
+    dataset: str | None = None,
+    **what,
+) -> int:
+    """The command line of an experiment file; where the first word is `all`, every function but `smoke` is run and compared.
+
+    `dataset`, as result files call it, where the functions can be run on several.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] != ["all"]:
         return command_line.main(*functions, argv=argv)
@@ -35,27 +43,45 @@ def main(*functions: Callable[[], Any], argv: Sequence[str] | None = None, **wha
     names = options.only.split(",") if options.only else [f.__name__ for f in chosen]
     for seed in map(int, options.seeds.split(",")):  # a whole table first, then the next seed
         for name in names:
-            code = run(functions, name, seed, Path(options.workdir), Path(options.results))
+            places = Path(options.workdir), Path(options.results)
+            code = run(functions, name, seed, *places, dataset=dataset)
             if code:
                 return code
-    compare(functions, names=[f.__name__ for f in chosen], folder=Path(options.results), **what)
+    names = [f.__name__ for f in chosen]
+    compare(functions, names=names, folder=Path(options.results), dataset=dataset, **what)
     return 0
 
 
 def run(
-    functions: Sequence[Callable[[], Any]], name: str, seed: int, workdir: Path, results: Path
+    functions: Sequence[Callable[[], Any]],
+    name: str,
+    seed: int,
+    workdir: Path,
+    results: Path,
+    *,
+    dataset: str | None = None,
+    arguments: Mapping[str, str] = {},
+    tests: str = "test",
 ) -> int:
-    """Trains and records one function with one seed, unless that is done. Returns the exit code."""
+    """Trains and records one function with one seed, unless that is done. Returns the exit code.
+
+    `arguments` are those of the function, which stand in the name of the workdir; `tests` are the evaluations that are
+    recorded. `dataset` is how the result file calls its data, with the split where several are recorded: the last.
+    """
     experiment = name_of(functions)
-    if any(results.glob(f"{experiment}.{name}.*.s{seed}.json")):
-        print(f"{name} seed {seed}: recorded already", flush=True)
+    called = " ".join([name, *arguments.values(), f"seed {seed}"])
+    if any(results.glob(f"{experiment}.{name}.{dataset or '*'}.s{seed}.json")):
+        print(f"{called}: recorded already", flush=True)
         return 0
-    print(f"{name} seed {seed}", flush=True)
-    place = ["--workdir", str(workdir / f"{name}.s{seed}")]
-    code = command_line.main(*functions, argv=[name, "train", *place, "--seed", str(seed)])
-    if code or not finished(workdir / f"{name}.s{seed}"):  # stopped by a signal: all of it stops
+    print(called, flush=True)
+    place = workdir / ".".join([name, *arguments.values(), f"s{seed}"])
+    where = ["--workdir", str(place)]
+    given = [word for key, value in arguments.items() for word in (f"--{key}", value)]
+    argv = [name, "train", *given, "--seed", str(seed), *where]
+    code = command_line.main(*functions, argv=argv)
+    if code or not finished(place):  # stopped by a signal: all of it stops
         return code or 130
-    argv = [name, "evaluate", *place, "--only", "test", "--record", str(results)]
+    argv = [name, "evaluate", "--only", tests, "--record", str(results), *where]
     return command_line.main(*functions, argv=argv)
 
 
@@ -77,10 +103,13 @@ def compare(
     folder: Path,
     metric: str,
     title: str,
+    dataset: str | None = None,
+    others: Sequence[str] = (),
 ) -> None:
     """Writes <experiment>.md and <experiment>.png beside the result files, and prints the table."""
     experiment = name_of(functions)
-    rows = study.rows_of(result_files.read_results(folder), experiment, names, metric)
+    found = result_files.read_results(folder)
+    rows = study.rows_of(found, experiment, names, metric, dataset=dataset, others=others)
     table = study.markdown(rows, metric)
     (folder / f"{experiment}.md").write_text(f"{title}\n\n{table}")
     study.write_plot(folder / f"{experiment}.png", rows, metric, title)

@@ -1,12 +1,13 @@
 """The command that trains every fusion: what it runs, what it does not run again, and the table of what is recorded."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import fusion_study
+from experiments import fusion_study, studies
 from vlm_jax.commands.command import UserError
 
 WRITTEN = {"scenes": ("scenes", "scenes-test_unseen"), "daquar": ("daquar_single",)}
@@ -38,18 +39,22 @@ def commands(monkeypatch, tmp_path):
 
     def main(function, argv):
         seen.append(argv)
-        if argv[1] == "evaluate":
-            _, data, seed = argv[argv.index("--workdir") + 1].rsplit("/")[-1].split(".")
+        place = Path(argv[argv.index("--workdir") + 1])
+        if argv[1] == "train":
+            place.mkdir(parents=True)
+            (place / "metrics.jsonl").write_text('{"step": 9, "name": "test"}\n')
+        else:
+            _, data, seed = place.name.split(".")
             for dataset in WRITTEN[data]:
                 record(tmp_path, argv[0], dataset, 50.0, int(seed[1:]))
         return 0
 
-    monkeypatch.setattr(fusion_study.command_line, "main", main)
+    monkeypatch.setattr(studies.command_line, "main", main)
     return seen
 
 
 def test_every_fusion_is_run_once_with_each_seed_on_both(commands, tmp_path):
-    argv = ["--workdir", "runs", "--results", str(tmp_path), "--seeds", "0,1"]
+    argv = ["--workdir", str(tmp_path / "runs"), "--results", str(tmp_path), "--seeds", "0,1"]
     assert fusion_study.run(argv) == 0
     assert len(commands) == 2 * 2 * 2 * len(fusion_study.RUNS)
     assert fusion_study.run(argv) == 0
@@ -58,14 +63,24 @@ def test_every_fusion_is_run_once_with_each_seed_on_both(commands, tmp_path):
     assert "| `film` | 50.0 ± 0.0 |" in (tmp_path / "fusion_study.md").read_text()
 
 
-def test_a_run_that_was_stopped_goes_on_and_stops_the_others(monkeypatch, tmp_path, commands):
+@pytest.mark.parametrize("code", [0, 130])
+def test_a_run_that_is_stopped_is_not_recorded_and_stops_the_others(code, monkeypatch, tmp_path):
+    """Stopped by a signal a run ends well, but before its test."""
     for dataset in ("scenes", "scenes-test_unseen"):
         record(tmp_path, "blind", dataset, 41.0)
     record(tmp_path, "concat", "scenes", 50.0)  # killed between the two files
-    monkeypatch.setattr(
-        fusion_study.command_line, "main", lambda f, argv: commands.append(argv) or 130
-    )
-    assert fusion_study.run(["--workdir", "w", "--results", str(tmp_path)]) == 130
+    commands = []
+
+    def main(function, argv):
+        commands.append(argv)
+        place = tmp_path / "concat.scenes.s0"
+        place.mkdir()
+        (place / "metrics.jsonl").write_text('{"step": 9, "name": "validation"}\n')
+        return code
+
+    monkeypatch.setattr(studies.command_line, "main", main)
+    argv = ["--workdir", str(tmp_path), "--results", str(tmp_path)]
+    assert fusion_study.run(argv) == 130
     assert [argv[:4] for argv in commands] == [["concat", "train", "--data", "scenes"]]
 
 

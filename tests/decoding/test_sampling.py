@@ -1,4 +1,5 @@
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.decoding.toys import Recurrent, compiled, fixed_logits
+from vlm_jax.decoding import sampling
 from vlm_jax.decoding.base import top_k
 from vlm_jax.decoding.sampling import Greedy, Sampling, filtered_sample, nucleus
 from vlm_jax.types import BOS, EOS, PAD
@@ -198,3 +200,18 @@ def test_a_missing_key_and_a_token_beyond_the_vocabulary_are_refused():
         Sampling()(step, cache, None, batch_size=2)
     with pytest.raises(ValueError, match="banned"):
         Greedy(banned=(0, 9))(step, cache, None, batch_size=2)
+
+
+def test_rounding_never_reaches_a_token_without_probability():
+    """Wherever the uniform number falls, the ends of the interval too; in one block and over several."""
+    logits = np.full((1, 200), -np.inf, np.float32)
+    logits[0, [70, 75, 130]] = [0.0, 1.0, -12.0]
+    keys = jax.random.split(jax.random.key(0), 3)
+    rows = np.repeat(logits, 3, 0)
+    with mock.patch.object(jax.random, "uniform", lambda key: jnp.float32(1.0)):
+        assert sampling.categorical(keys, rows).tolist() == [130] * 3
+    with mock.patch.object(jax.random, "uniform", lambda key: jnp.float32(0.0)):
+        assert sampling.categorical(keys, rows).tolist() == [70] * 3
+    ends = jnp.array([[0.0, 1.0, 1.0, 3.0, 3.0]])
+    places = [sampling._first_beyond(ends, jnp.float32([at])).item() for at in (-1, 0.9, 1, 3, 9)]
+    assert places == [1, 1, 3, 3, 3]

@@ -154,13 +154,13 @@ def check_one_alone_is_itself(w):
 def check_image_and_text_are_hashed_apart(w):
     """With the same hash for both the sketch of x and y would be that of y and x."""
     fusion = bilinear.Mcb(width=64)
-    one, other = (jax.tree.map(lambda x: x[:, 1:3], f) for f in (IMAGE, TEXT))
+    one, other = (jax.tree.map(lambda x: x[:, 1:2], f) for f in (IMAGE, TEXT))
     other = other.replace(values=other.values[..., :3])
     there, back = (
-        np.asarray(fusion.apply({}, *both, train=False).values).mean(1)
+        np.asarray(fusion.apply({}, *both, train=False).values)[:, 0]
         for both in ((one, other), (other, one))
     )
-    assert _differs(there, back)
+    assert np.abs(there - back).max() > 0.1
 
 
 def check_the_signed_square_root_keeps_the_sign_and_has_a_slope_at_zero(w):
@@ -201,7 +201,7 @@ CHECKS = (
 
 
 def _scribbled(features: Features) -> Features:
-    return features.replace(values=np.where(features.mask[..., None], features.values, 1e4))
+    return features.replace(values=np.where(features.mask[..., None], features.values, np.nan))
 
 
 def _nothing(features: Features) -> Features:

@@ -30,6 +30,7 @@ CAPTIONS = [[EOS, PAD], [4, EOS], [5, EOS], *map(list, itertools.product((4, 5),
 PAIRS = list(itertools.product(range(len(CAPTIONS)), repeat=2))
 IDS = (3, 8)  # of the two pictures
 MANY = 20_000
+TEMPERATURE = 0.8
 
 
 def pay(tokens, ids):
@@ -45,7 +46,7 @@ class Table:
     def __init__(self, rows):
         self.rows = rows
 
-    def apply(self, variables, *given, method, train=False):
+    def apply(self, variables, *given, method, train=False, rngs=None):
         table = variables["params"]["table"]
         if method == "encode":
             return {name: given[0][name] for name in ("picture", "captions")}
@@ -75,7 +76,9 @@ class Policy:
             tokenizer=None,
             decoding=None,
             reward=pay,
-            sampling=Sampling(max_length=L, num_results=samples, banned=BANNED),
+            sampling=Sampling(
+                max_length=L, temperature=TEMPERATURE, num_results=samples, banned=BANNED
+            ),
             baseline=Greedy(max_length=L, banned=BANNED) if greedy else None,
         )
 
@@ -111,7 +114,7 @@ class Policy:
         """[v v] of what may be written."""
         allowed = np.full(V, -np.inf)
         allowed[list(ALLOWED)] = 0
-        return log_softmax(self.table[picture].astype(np.float64) + allowed)
+        return log_softmax(self.table[picture].astype(np.float64) / TEMPERATURE + allowed)
 
     def log_prob(self, picture, caption):
         last, found = BOS, 0.0
@@ -122,7 +125,7 @@ class Policy:
         return found
 
     def slope(self, picture, caption):
-        """The gradient of log_prob, [v v]: one-hot minus probability, for every word and for EOS."""
+        """The gradient of log_prob, [v v]: one-hot minus probability over the temperature, for every word and EOS."""
         found, last = np.zeros((V, V)), BOS
         for token in caption:
             if token == PAD:
@@ -130,7 +133,7 @@ class Policy:
             found[last] -= np.exp(self.log_probs(picture)[last])
             found[last, token] += 1
             last = token
-        return found
+        return found / TEMPERATURE
 
     def ascent(self, picture):
         """The gradient of the expected reward, [v v]."""

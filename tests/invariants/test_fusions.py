@@ -1,10 +1,13 @@
 """Every fusion against every check of fusion_checks, and without anything to fuse."""
 
+import functools
+
+import flax
 import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.fusion.by_hand import ALL, IMAGE, TEXT
+from tests.fusion.by_hand import ALL, IMAGE, TEXT, variables_of
 from tests.invariants import fusion_checks
 from vlm_jax.layers.attention import masked_softmax
 
@@ -46,3 +49,17 @@ def test_numbers_may_be_halves():
     for name in ("mcb", "mfb", "film", "cross_attention", "stacked_attention", "resampler"):
         found = shape_of(ALL[name].clone(dtype=jnp.bfloat16), IMAGE, TEXT)
         assert found.values.dtype == jnp.bfloat16, name
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if hasattr(ALL[name], "dropout_rate")])
+def test_dropout_is_for_training_alone(name):
+    fusion = ALL[name].clone(dropout_rate=0.5)
+    variables = variables_of(fusion)
+
+    def shape(**more):
+        apply = functools.partial(fusion.apply, variables, IMAGE, TEXT, **more)
+        return jax.eval_shape(apply).values.shape
+
+    with pytest.raises(flax.errors.InvalidRngError):
+        shape(train=True)
+    assert shape(train=False) == shape(train=True, rngs={"dropout": jax.random.key(0)})

@@ -12,6 +12,7 @@ from vlm_jax.metrics.bleu import Bleu
 from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.cider import Cider, PlainCider
 from vlm_jax.metrics.distinct import Distinct
+from vlm_jax.metrics.endings import Endings
 from vlm_jax.metrics.lengths import Lengths
 from vlm_jax.metrics.novelty import Novelty
 from vlm_jax.metrics.rouge_l import RougeL
@@ -22,6 +23,7 @@ EVERYTHING = CaptionMetrics(
         PlainCider(),
         Distinct(),
         Lengths(),
+        Endings(),
         Novelty(training=("a dog runs on grass",)),
     )
 )

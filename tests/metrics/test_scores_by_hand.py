@@ -10,6 +10,7 @@ from vlm_jax.metrics.bleu import Bleu
 from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.cider import Cider, PlainCider
 from vlm_jax.metrics.distinct import Distinct
+from vlm_jax.metrics.endings import Endings
 from vlm_jax.metrics.lengths import Lengths
 from vlm_jax.metrics.novelty import Novelty
 from vlm_jax.metrics.rouge_l import RougeL, common_subsequence
@@ -182,3 +183,9 @@ def test_the_signature_names_metrics_tokeniser_and_version():
     )
     assert "|tokeniser:builtins.str.split|" in Bleu(tokenize=str.split).signature()
     assert "|tokeniser:vlm_jax.metrics.words.split_words|" in Bleu(tokenize=split_words).signature()
+
+
+def test_endings_count_captions_that_stop_short_and_that_say_a_thing_twice():
+    written = ["a dog with a", "a dog on a red ball .", "a red dog and a red dog", "a a dog", ""]
+    stats = total(Endings().stats(text, ("a dog",)) for text in written)
+    assert Endings().result(stats) == {"bad_endings": 20, "repeating": 40}

@@ -52,7 +52,8 @@ def test_the_page_has_a_section_a_type_with_wrong_answers_first(tmp_path):
         ("section-0", "count", "1 of 3 right; wrong ones first"),
         ("section-1", "existence", "1 of 1 right; wrong ones first"),
     ]
-    order = ["how many stars", "answered 5", "wrong: 3", "answered 3", "wrong: 2", "answered 2"]
+    order = ["answered 5: wrong", "expected 3", "answered 3: wrong", "expected 2"]
+    order += ["answered 2: right", "answered yes: right"]
     places = [page.index(text) for text in order]
     assert places == sorted(places)
     assert "is it &lt;b&gt;red" in page and "<b>red" not in page

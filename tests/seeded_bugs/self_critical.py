@@ -96,10 +96,15 @@ def _(real):
 def _(real):
     def write(model, variables, memory, strategy, **options):
         if strategy.num_results > 1:
-            strategy = dataclasses.replace(strategy, temperature=0.5)
+            strategy = dataclasses.replace(strategy, temperature=1.0)
         return real(model, variables, memory, strategy, **options)
 
     return write
+
+
+@bug("log p at another temperature", ROOM, NLL)
+def _(real):
+    return lambda logits, labels: real(logits * self_critical_checks.TEMPERATURE, labels)
 
 
 @bug("captions are given the memory of another picture", ROOM, (self_critical, "tile"))

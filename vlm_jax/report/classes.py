@@ -52,27 +52,27 @@ class ClassReport:
         numbers: Mapping[str, float],
     ) -> Path:
         pictures = pictures_by_id(self.source)
-        items = []
-        for example in most_confident_mistakes(examples)[: self.mistakes]:
+        mistakes, items = most_confident_mistakes(examples), []
+        for example in mistakes[: self.mistakes]:
             said, gold = example["prediction"], example["label"]
             items.append(
                 Item(
                     image=pictures(example["id"]),
                     caption=said,
                     references=(f"it is: {gold}",),
-                    scores={f"p({c})": example["probabilities"][c] for c in (said, gold)},
+                    scores={f"p({c})": round(example["probabilities"][c], 3) for c in (said, gold)},
                     name=f"id {example['id']}",
                 )
             )
         path = Path(workdir) / f"classes_{name}.html"
+        told = f"{len(items)} of {len(mistakes):,}, the surest first"
         write_gallery(
             path,
-            items,
+            (),
             f"{Path(workdir).name}: {name} after {step} steps",
             numbers,
-            per_section=self.mistakes,
             before=tables(examples) if examples else "",
-            heading="The most confident mistakes",
+            sections=[("The most confident mistakes", told, items)] if items else [],
         )
         return path
 

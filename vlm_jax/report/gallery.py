@@ -123,13 +123,12 @@ def write_gallery(
     per_section: int = 12,
     seed: int = 0,
     before: str = "",
-    heading: str = "Pictures",
     sections: Sequence[tuple[str, str, Sequence[Item]]] | None = None,
 ) -> None:
-    """Writes the page. `before` is HTML that stands before the pictures, `heading` what these are called where they
-    stand in one section. `summary` are the numbers at its top; the score `rank_by` (default: the first one of the
-    items) says which are best and worst. Each of the three sections shows `per_section` pictures, none of them twice;
-    where there are no more than that in all, they stand in one. A picture that cannot be read is left blank.
+    """Writes the page. `summary` are the numbers at its top, `before` is HTML that stands before the pictures; the score
+    `rank_by` (default: the first one of the items) says which are best and worst. Each of the three sections shows
+    `per_section` pictures, none of them twice; where there are no more than that in all, they stand in one. A picture
+    that cannot be read is left blank.
 
     `sections`, each (heading, what is said of it, its items), take the place of these three."""
     items = [*items, *(item for _, _, shown in sections or () for item in shown)]
@@ -140,7 +139,7 @@ def write_gallery(
         raise ValueError(f"rank_by is {rank_by!r}, but the items have {sorted(set(named))}")
     with_maps = any(_has_maps(item) for item in items)
     if sections is None:
-        sections = _sections(items, rank_by, per_section, seed, heading)
+        sections = _sections(items, rank_by, per_section, seed)
     else:
         rank_by = None
         sections = [
@@ -182,8 +181,8 @@ _PAGE = """<!doctype html>
 </html>
 """
 _MAPS_EXPLAINED = (
-    "Under a picture: where the decoder looked while it wrote each word. Full brightness is the largest weight of that "
-    "word's map. Point at a map to enlarge it."
+    "Under a picture: where the model looked, a map for each word that it wrote, or for each look before it answered. "
+    "Full brightness is the largest weight of that map. Point at a map to enlarge it."
 )
 
 
@@ -223,13 +222,13 @@ _Section = tuple[str, str, str, list[Item]]
 
 
 def _sections(
-    items: list[Item], rank_by: str | None, per_section: int, seed: int, heading: str
+    items: list[Item], rank_by: str | None, per_section: int, seed: int
 ) -> list[_Section]:
     count = len(items)
     if rank_by is None or count <= per_section:
         chosen = _sample(items, per_section, seed)
         told = f"{len(chosen)} of {count}" if len(chosen) < count else f"{count} in all"
-        return [("all", _escaped(heading), told, chosen)] if items else []
+        return [("all", "Pictures", told, chosen)] if items else []
     ranked = sorted(items, key=lambda item: _rank(item, rank_by), reverse=True)
     size = min(per_section, count // 2)
     best, middle, worst = ranked[:size], ranked[size : count - size], ranked[count - size :][::-1]

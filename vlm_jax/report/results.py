@@ -70,6 +70,8 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "clip_score": "CLIPScore",
     "ref_clip_score": "RefCLIPScore",
     "cider_gain": "CIDEr gain",
+    "bad_endings": "bad endings",
+    "repeating": "repeating",
     "prompt_satisfied": "prompt satisfied",
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",

@@ -26,10 +26,15 @@ class SelfCritical(Captioning):
     `baseline` writes for the picture (the paper's is greedy), or without one the mean reward of the other captions of
     the same picture (Luo 2020, arXiv 2003.09971). Both leave the expected gradient as it is.
 
-    Nothing drops out: what draws, what is differentiated and what is evaluated are one network, so the gradient is that
-    of its expected reward; batch statistics stand still. The encoder runs once. Tokens that the sampling bans have no
-    probability here either. Every word and EOS counts, PAD after it does not. The divisor is the number of tokens
-    drawn. "loss" in the metrics is -log p per token of what was drawn, an estimate of the entropy.
+    Captions are drawn without dropout. Without `dropout`, what draws, what is differentiated and what is evaluated are
+    one network, and the gradient is that of its expected reward; with it, the gradient is taken through a network in
+    which units drop out as they did under cross-entropy: no longer exact, and less inclined to learn the training
+    pictures by heart. Batch statistics stand still. The encoder runs once.
+
+    Tokens that the sampling bans have no probability here either, and its `temperature` is one of the network: below 1,
+    what is drawn lies nearer to what a search finds, so that less of the training goes into becoming sure. Every word and EOS counts, PAD after it does not. The
+    divisor is the number of tokens drawn. "loss" in the metrics is -log p per token of what was drawn, which estimates
+    the entropy.
 
     In evaluation the loss is the cross-entropy of batch["target"], as in `Captioning`. In training that target is not
     read, and a row is a picture, not a pair. It starts from a captioner that cross-entropy has trained.
@@ -38,17 +43,23 @@ class SelfCritical(Captioning):
     reward: Callable[[np.ndarray, np.ndarray], np.ndarray]
     sampling: Sampling
     baseline: Greedy | None = None
+    dropout: bool = False
 
     def __post_init__(self):
         plain = Sampling(
             max_length=self.sampling.max_length,
+            temperature=self.sampling.temperature,
             num_results=self.sampling.num_results,
             banned=self.sampling.banned,
         )
         if self.sampling != plain:
             raise ValueError(
                 f"SelfCritical(sampling={self.sampling}): a caption has to be drawn from the distribution whose gradient "
-                f"is taken; expected no temperature, filter, min_length or block_ngram, as {plain}"
+                f"is taken; expected no filter, min_length or block_ngram, as {plain}"
+            )
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "SelfCritical(sampling=Sampling(temperature=0)) draws nothing; try 1.0"
             )
         if self.baseline is None and self.sampling.num_results < 2:
             raise ValueError(
@@ -66,11 +77,14 @@ class SelfCritical(Captioning):
         tokens, advantage, judged = self._drawn(model, variables, memory, batch, rngs["sampling"])
 
         told = tile(memory, samples, rows)
-        logits = model.apply(variables, read_for(tokens), told, train=False, method="read")
+        logits = model.apply(
+            variables, read_for(tokens), told, train=self.dropout, rngs=rngs, method="read"
+        )
         valid = jnp.repeat(batch["valid"], samples)
         mask = counted(tokens, valid)
         labels = jnp.where(mask, tokens, EOS)
-        nll = softmax_cross_entropy(without(logits, self.sampling.banned), labels)
+        logits = without(logits, self.sampling.banned) / self.sampling.temperature
+        nll = softmax_cross_entropy(logits, labels)
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, advantage[:, None] * nll, 0.0).sum() / count
         metrics = {
