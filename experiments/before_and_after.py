@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlm_jax.main import with_saved_statistics, with_saved_tokenizers
+from vlm_jax.commands.saved import with_saved_statistics, with_saved_tokenizers
 from vlm_jax.metrics.base import total
 from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.cider import Cider
 from vlm_jax.metrics.distinct import Distinct
 from vlm_jax.metrics.endings import Endings
 from vlm_jax.metrics.lengths import Lengths
-from vlm_jax.report.gallery import Item, write_gallery
+from vlm_jax.report.gallery import Item, pictures_by_id, write_gallery
 from vlm_jax.train import checkpoints
 from vlm_jax.train.evaluation import evaluate
 
@@ -35,11 +35,10 @@ def compare(before: Path, after: Path, name: str = "test") -> Path:
     for metric in columns[0]:
         print(f"{metric:16} {columns[0][metric]:24.2f} {columns[1][metric]:24.2f}")
     scores = [each(written, references) for written in (old, new)]
-    source = innermost(source)
-    place = {i: index for index, i in enumerate(source.references)}
+    pictures = pictures_by_id(source)
     items = [
         Item(
-            image=lambda index=place[i]: source[index]["image"],
+            image=pictures(i),
             caption=new[i],
             references=(f"before: {old[i]}", *references[i]["captions"]),
             scores={
@@ -54,13 +53,6 @@ def compare(before: Path, after: Path, name: str = "test") -> Path:
     path = after / f"before_and_after_{name}.html"
     write_gallery(path, items, f"{before.name} -> {after.name}: {name}", columns[1])
     return path
-
-
-def innermost(source: Any) -> Any:
-    """The source of the pictures, of one that has their features."""
-    while hasattr(source, "source"):
-        source = source.source
-    return source
 
 
 def captions(workdir: Path, name: str) -> tuple[dict[int, str], Any]:

@@ -38,6 +38,7 @@ from typing import Any
 import flax.linen as nn
 
 from experiments import answerers, questions, studies
+from vlm_jax.commands.command import RESULTS, UserError
 from vlm_jax.fusion.bilinear import Mcb, Mfb, Mlb, Mutan
 from vlm_jax.fusion.co_attention import AlternatingCoAttention, ParallelCoAttention
 from vlm_jax.fusion.concat import Concat
@@ -52,7 +53,7 @@ from vlm_jax.fusion.stacked_attention import StackedAttention
 from vlm_jax.language.recurrent import RecurrentEncoder
 from vlm_jax.layers.pooling import last_pool, max_pool
 from vlm_jax.layers.recurrent import GRU
-from vlm_jax.main import RESULTS, UserError, main
+from vlm_jax.main import main
 from vlm_jax.models.classifier import Classifier
 from vlm_jax.report.results import mean_and_deviation, read_results
 from vlm_jax.train.experiment import Experiment

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax import main as command_line
+from vlm_jax.commands.command import RESULTS
 from vlm_jax.report import results as result_files
 from vlm_jax.report import study
 
@@ -35,9 +36,7 @@ def main(
     parser = argparse.ArgumentParser(prog="all", description=__doc__)
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument(
-        "--results", default=command_line.RESULTS, help="where the result files are"
-    )
+    parser.add_argument("--results", default=RESULTS, help="where the result files are")
     parser.add_argument("--only", help="names of functions, separated by commas")
     options = parser.parse_args(argv[1:])
     chosen = [f for f in functions if f.__name__ != "smoke"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
+from vlm_jax.commands.saved import with_saved_tokenizers
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import Rows, Source, Tfds
 from vlm_jax.data.word_corpus import WordCorpus
 from vlm_jax.data.word_queries import ReadQuery, WordRow, WordRows
-from vlm_jax.main import with_saved_tokenizers
 from vlm_jax.metrics.analogies import Analogies
 from vlm_jax.metrics.spearman import Spearman
 from vlm_jax.tasks.word_queries import Neighbours, Similarity

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import fusion_study, studies
-from vlm_jax.main import UserError
+from vlm_jax.commands.command import UserError
 
 WRITTEN = {"scenes": ("scenes", "scenes-test_unseen"), "daquar": ("daquar_single",)}
 

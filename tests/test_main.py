@@ -18,6 +18,10 @@ from tests.data.test_encoded import TRANSFORMS, Patches
 from tests.data.test_views import png
 from vlm_jax import config
 from vlm_jax import main as command_line
+from vlm_jax.commands import saved
+from vlm_jax.commands.command import OPTIONS, UserError
+from vlm_jax.commands.pipelines import over_pictures
+from vlm_jax.commands.workdirs import variables_of
 from vlm_jax.data import source as sources
 from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
@@ -186,15 +190,15 @@ def test_predict_says_that_standardised_features_need_the_training_pictures(
 ):
     for name in ("VLM_JAX_DATA", "TFDS_DATA_DIR", "VLM_JAX_CACHE"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
-    with pytest.raises(command_line.UserError) as error:
-        command_line._over_pictures(_data_of(where_to_put_the_image.merge()), pictures)
+    with pytest.raises(UserError) as error:
+        over_pictures(_data_of(where_to_put_the_image.merge()), pictures)
     message = str(error.value)
     assert "mean and deviation of the training pictures" in message and "flickr8k" in message
 
 
 def test_predict_sees_a_picture_as_the_evaluation_does(pictures):
     experiment = show_and_tell.smoke()
-    pipeline, good = command_line._over_pictures(_data_of(experiment), pictures)
+    pipeline, good = over_pictures(_data_of(experiment), pictures)
     assert good == [pictures[0], pictures[1], pictures[3]]
     given = next(pipeline.batches())[1]
     evaluated = next(experiment.evaluations[0].data.batches())[1]
@@ -229,7 +233,7 @@ def test_help_lists_functions_and_every_path_with_its_present_value(capsys):
     assert len(paths) > 100 and "  --model.decoder.width = 9\n" in text
     for path in paths:
         assert f"  --{path} = " in text
-    for name in command_line.OPTIONS:
+    for name in OPTIONS:
         assert f"  --{name}" in text
 
 
@@ -277,7 +281,7 @@ def test_values_follow_after_a_space_or_an_equals_sign_and_may_be_negative():
     argv = (
         "smoke train --seed 3 --optimizer.learning_rate.end -0.5 --num_steps=7 --model.fusion=none"
     )
-    command = command_line._parse(argv.split(), FUNCTIONS)
+    command = command_line.parse(argv.split(), FUNCTIONS)
     experiment = command.build()
     assert (experiment.seed, experiment.num_steps, experiment.model.fusion) == (3, 7, None)
     assert experiment.optimizer.learning_rate.end == -0.5
@@ -285,7 +289,7 @@ def test_values_follow_after_a_space_or_an_equals_sign_and_may_be_negative():
 
 def test_record_takes_a_folder_or_none():
     def recorded(text):
-        return command_line._parse(text.split(), FUNCTIONS).options["record"]
+        return command_line.parse(text.split(), FUNCTIONS).options["record"]
 
     assert recorded("evaluate --record") == ""
     assert recorded("evaluate --record --workdir w") == ""
@@ -299,12 +303,12 @@ def test_a_mistake_in_the_code_keeps_its_traceback():
         return {}["nothing"]
 
     def refused():
-        raise command_line.UserError("no")
+        raise UserError("no")
 
     with pytest.raises(KeyError):
         command_line.main(broken, argv=["train"])
     assert command_line.main(refused, argv=["train"]) == 2
-    with pytest.raises(command_line.UserError):
+    with pytest.raises(UserError):
         command_line.main(refused, argv=["train", "--traceback"])
 
 
@@ -324,7 +328,7 @@ def test_a_workdir_in_use_is_left_alone(workdir, capsys):
 
 def test_step_names_a_checkpoint(workdir, tmp_path, capsys):
     def kernel(folder, step):
-        variables, number = command_line._variables(folder, step)
+        variables, number = variables_of(folder, step)
         return number, np.asarray(variables["params"]["decoder"]["vocabulary"]["linear"]["kernel"])
 
     best, latest = kernel(workdir, None), kernel(workdir, "latest")
@@ -342,7 +346,7 @@ def test_step_names_a_checkpoint(workdir, tmp_path, capsys):
 
 def test_last_n_is_the_mean_of_the_newest_checkpoints_and_is_recorded(workdir, tmp_path, capsys):
     both = [checkpoints.load_variables(workdir, step) for step in (1, 2)]
-    mean, number = command_line._variables(workdir, "last-2")
+    mean, number = variables_of(workdir, "last-2")
     assert number == 2 and mean.keys() == both[1].keys()
     halves = jax.tree.map(
         lambda a, b: ((np.float64(a) + np.float64(b)) / 2).astype(np.float32),
@@ -350,7 +354,7 @@ def test_last_n_is_the_mean_of_the_newest_checkpoints_and_is_recorded(workdir, t
     )
     jax.tree.map(np.testing.assert_array_equal, mean["params"], halves)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(mean["params"]))
-    newest, _ = command_line._variables(workdir, "last-1")
+    newest, _ = variables_of(workdir, "last-1")
     jax.tree.map(np.testing.assert_array_equal, newest["params"], both[1]["params"])
     for step in ("last-3", "last-0", "last-"):
         assert run("evaluate", "--workdir", workdir, "--step", step) == 2
@@ -378,10 +382,10 @@ def holder(*captions):
 
 def test_every_tokenizer_is_saved_once_and_read_without_its_corpus(tmp_path):
     before = holder("a dog runs", "a cat")
-    command_line.save_tokenizers(before, tmp_path)
+    saved.save_tokenizers(before, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["tokenizer-2.json", "tokenizer.json"]
     gone = holder()  # a corpus without a caption: what was saved must do
-    after = command_line.with_saved_tokenizers(gone, tmp_path)
+    after = saved.with_saved_tokenizers(gone, tmp_path)
     assert after.target.encode("a cat runs") == before.target.encode("a cat runs") == [4, 5, 7]
     assert after.source.encode("a cat runs") == before.source.encode("a cat runs") == [4, 3, 3]
     assert after.again == (after.target,)
@@ -408,16 +412,16 @@ def noise(seed):
 def test_statistics_are_saved_for_each_view_and_read_without_the_training_pictures(tmp_path):
     training = InMemory([{"id": i, "image": noise(10 + i), "captions": ()} for i in range(4)])
     (before,) = evaluated(training).evaluations
-    command_line.save_statistics(evaluated(training), tmp_path)
+    saved.save_statistics(evaluated(training), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
-    (after,) = command_line.with_saved_statistics(evaluated(Gone()), tmp_path).evaluations
+    (after,) = saved.with_saved_statistics(evaluated(Gone()), tmp_path).evaluations
     for k in range(2):
         np.testing.assert_array_equal(after[1]["image"][k], before[1]["image"][k])
-    command_line.save_statistics(Evaluated(evaluations=()), tmp_path / "none")  # writes nothing
+    saved.save_statistics(Evaluated(evaluations=()), tmp_path / "none")  # writes nothing
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
-    command_line.save_statistics(evaluated(training), tmp_path)
+    saved.save_statistics(evaluated(training), tmp_path)
     with pytest.raises(ValueError, match="another mean and deviation"):
-        command_line.save_statistics(evaluated(InMemory([training[0], training[1]])), tmp_path)
+        saved.save_statistics(evaluated(InMemory([training[0], training[1]])), tmp_path)
     assert not list(tmp_path.glob("*.new"))
 
 
@@ -431,14 +435,14 @@ class Gone:
 
 
 def test_a_run_does_not_go_on_with_another_vocabulary(tmp_path):
-    command_line.save_tokenizers(holder("a dog"), tmp_path)
-    command_line.save_tokenizers(holder("a cat"), tmp_path)  # nothing trained yet: written anew
+    saved.save_tokenizers(holder("a dog"), tmp_path)
+    saved.save_tokenizers(holder("a cat"), tmp_path)  # nothing trained yet: written anew
     (tmp_path / "checkpoints" / "5").mkdir(parents=True)
-    command_line.save_tokenizers(holder("a cat"), tmp_path)
-    saved = (tmp_path / "tokenizer.json").read_bytes()
+    saved.save_tokenizers(holder("a cat"), tmp_path)
+    kept = (tmp_path / "tokenizer.json").read_bytes()
     with pytest.raises(ValueError, match="another vocabulary .* corpus has changed"):
-        command_line.save_tokenizers(holder("a dog"), tmp_path)
-    assert (tmp_path / "tokenizer.json").read_bytes() == saved
+        saved.save_tokenizers(holder("a dog"), tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == kept
     assert not list(tmp_path.glob("*.new"))
 
 
@@ -449,14 +453,14 @@ def folded(fold: int = 0):
 
 def test_a_function_is_called_with_its_own_arguments(capsys, tmp_path):
     def parsed(*argv):
-        return command_line._parse(argv, (show_and_tell.smoke, folded))
+        return command_line.parse(argv, (show_and_tell.smoke, folded))
 
     assert parsed("folded", "train", "--fold", "3").build().seed == 3
     assert parsed("folded", "train").build().seed == 0
     assert parsed("folded", "describe", "--fold=2", "--num_steps", "5").build().num_steps == 5
-    with pytest.raises(command_line.UserError, match="--fold: given x, expected int, as 0"):
+    with pytest.raises(UserError, match="--fold: given x, expected int, as 0"):
         parsed("folded", "train", "--fold", "x")
-    with pytest.raises(command_line.UserError, match="unknown"):
+    with pytest.raises(UserError, match="unknown"):
         parsed("smoke", "train", "--fold", "3").build()
     assert command_line.main(show_and_tell.smoke, folded, argv=["--help"]) == 0
     assert "--fold 0" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments import clip, show_and_tell
+from vlm_jax import config
 from vlm_jax import main as command_line
 from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
@@ -75,7 +76,7 @@ def test_a_picture_is_given_one_of_the_classes(workdir, tmp_path, capsys):
 
 def test_captions_of_another_run_are_scored_by_the_towers(workdir, captions, capsys):
     functions = (show_and_tell.paper, show_and_tell.smoke)
-    whole = json.dumps(command_line.config.to_json(show_and_tell.smoke().evaluations))
+    whole = json.dumps(config.to_json(show_and_tell.smoke().evaluations))
     argv = ["evaluate", "--workdir", str(captions), "--clip_score", str(workdir)]
     assert command_line.main(*functions, argv=[*argv, f"--evaluations={whole}"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlm_jax.report.gallery import Item, StoredPicture, write_gallery
+from vlm_jax.report.gallery import Item, pictures_by_id, write_gallery
 
 STYLE = """<style>
 .tables { display: flex; flex-wrap: wrap; gap: 26px 48px; align-items: flex-start; }
@@ -51,16 +51,13 @@ class ClassReport:
         examples: Sequence[Mapping[str, Any]],
         numbers: Mapping[str, float],
     ) -> Path:
-        source = self.source
-        while hasattr(source, "source"):
-            source = source.source
-        place = {key: index for index, key in enumerate(source.references)}
+        pictures = pictures_by_id(self.source)
         mistakes, items = most_confident_mistakes(examples), []
         for example in mistakes[: self.mistakes]:
             said, gold = example["prediction"], example["label"]
             items.append(
                 Item(
-                    image=StoredPicture(source, place[example["id"]]),
+                    image=pictures(example["id"]),
                     caption=said,
                     references=(f"it is: {gold}",),
                     scores={f"p({c})": round(example["probabilities"][c], 3) for c in (said, gold)},

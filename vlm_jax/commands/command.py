@@ -1,0 +1,96 @@
+"""What was typed: a verb of an experiment file, its words, its options, and changes of the experiment."""
+
+import dataclasses
+import difflib
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlm_jax import config
+
+RESULTS = "experiments/results"
+OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
+    "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
+    "step": (
+        "STEP",
+        "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
+    ),
+    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas; search: of one"),
+    "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
+    "json": (None, "predict, search: a JSON object a line, with all that is known of each"),
+    "file": ("FILE", "predict: texts, one a line; - is the standard input"),
+    "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
+    "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
+    "question": ("TEXT", "predict: what is asked about each picture"),
+    "attention": ("DIR", "predict: also write pictures of where each word, or the answer, looked"),
+    "traceback": (None, "show where an error comes from"),
+    "help": (None, "this text, and every path with its value"),
+}
+
+
+class UserError(Exception):
+    """A message for the person at the terminal; no traceback."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """What was typed, and the experiment file that it was typed for."""
+
+    module: str  # 'experiments.show_and_tell'
+    doc: str
+    functions: Mapping[str, Callable[[], Any]]
+    argv: Sequence[str]
+    verb: str | None
+    function: str | None  # None: not named, so the default, or that of the workdir
+    words: Sequence[str]  # what is left: the pictures, or the texts
+    options: Mapping[str, str]
+    changes: Mapping[str, str]  # path -> value
+    arguments: Mapping[str, Any]  # of the function: `rand(fold=3)` for --fold 3
+
+    @property
+    def name(self) -> str:
+        return self.module.split(".")[-1]
+
+    @property
+    def chosen(self) -> str:
+        return self.function or next(iter(self.functions))
+
+    @property
+    def workdir(self) -> Path | None:
+        given = self.options.get("workdir")
+        return Path(given) if given else None
+
+    def build(self) -> Any:
+        """The experiment of the function, with the changes."""
+        return changed(self.functions[self.chosen](**self.arguments), self.changes)
+
+    def about(self) -> dict[str, str]:
+        return {
+            "experiment": self.name,
+            "function": self.chosen,
+            "command": shlex.join(["python", "-m", self.module, *self.argv]),
+        }
+
+    def refuse_words(self) -> None:
+        """For the verbs that are not about pictures or texts."""
+        if self.words:
+            given = " ".join(self.words)
+            order = f"; write {self.words[0]} {self.verb}"
+            hint = order if self.words[0] in self.functions else ""
+            raise UserError(f"{self.verb} takes no file names, given {given}{hint}")
+
+
+def changed(experiment: Any, changes: Mapping[str, str]) -> Any:
+    """The experiment with the values at these paths. Raises UserError, naming the nearest path or option."""
+    for path, value in changes.items():
+        try:
+            experiment = config.override(experiment, {path: value})
+        except KeyError as error:
+            near = difflib.get_close_matches(path, OPTIONS, n=1, cutoff=0.75)
+            if near and "Nearest" not in str(error):
+                raise UserError(f"unknown option --{path}; nearest: --{near[0]}") from None
+            raise UserError(str(error)) from None
+        except (TypeError, ValueError) as error:
+            raise UserError(str(error)) from error
+    return experiment

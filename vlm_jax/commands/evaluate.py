@@ -1,0 +1,77 @@
+"""The verb `evaluate`: the numbers of a run's checkpoint, printed, and recorded on request."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from vlm_jax.commands.command import RESULTS, Command
+from vlm_jax.commands.pipelines import nothing
+from vlm_jax.commands.workdirs import ABOUT, chosen_evaluations, trained, variables_of
+
+
+def evaluate(command: Command) -> None:
+    """Prints the numbers of each evaluation as one JSON object, and writes its pages into the workdir."""
+    from vlm_jax.report import record
+    from vlm_jax.train import evaluation as evaluations
+    from vlm_jax.train import runs
+
+    command.refuse_words()
+    experiment, workdir = trained(command)
+    chosen = chosen_evaluations(experiment, command.options.get("only"))
+    if "record" in command.options:
+        for evaluation in chosen:
+            record.dataset_and_split(evaluation)  # refuses now what it would refuse after an hour
+    variables, step = variables_of(workdir, command.options.get("step"))
+    measured = []
+    for evaluation in chosen:
+        if "clip_score" in command.options:
+            evaluation = dataclasses.replace(evaluation, reports=evaluation.reports or (nothing,))
+        found = evaluations.evaluate(
+            evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
+        )
+        if "clip_score" in command.options and found.examples:
+            from vlm_jax.commands import two_towers
+
+            folder = Path(command.options["clip_score"])
+            found = two_towers.with_clip_scores(folder, evaluation, found)
+        runs.report(evaluation, workdir, step, found)
+        numbers = record.rounded(found.numbers)
+        signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
+        about = {"evaluation": evaluation.name, "step": step}
+        print(json.dumps({**about, **numbers, **signed}), flush=True)
+        measured.append((evaluation, found.numbers))
+    if "record" in command.options:
+        run = _about_run(command, experiment, variables, workdir)
+        for path in record.write_results(command.options["record"] or RESULTS, run, measured):
+            print(f"recorded {path}")
+
+
+def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path) -> dict[str, Any]:
+    """What a result file says of the run."""
+    import jax
+
+    from vlm_jax.report import record
+
+    run = json.loads((workdir / "run.json").read_text())
+    about = command.about() | {"command": run["command"]}
+    if (workdir / ABOUT).is_file():
+        about = json.loads((workdir / ABOUT).read_text())
+    # What was measured is not what was trained.
+    if command.changes or {"step", "clip_score"} & command.options.keys():
+        about["command"] += " && " + command.about()["command"]
+    return {
+        **about,
+        **_signature(experiment.task),
+        "seed": experiment.seed,
+        "commit": run["commit"],
+        "device": run["device"],
+        "hours": record.hours_of_training(workdir / "metrics.jsonl"),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    }
+
+
+def _signature(task: Any) -> dict[str, str]:
+    """How the metrics of a task are computed, where they say so."""
+    metrics = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
+    return {"signature": " ".join(metric.signature() for metric in metrics)} if metrics else {}
