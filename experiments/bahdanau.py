@@ -43,7 +43,7 @@ def paper() -> Experiment:
     return translator(
         _model(data, width=256, dropout_rate=0.3),
         data,
-        num_steps=3000,
+        num_steps=6500,
         every=200,
         optimizer=Adam(
             learning_rate=InverseSqrt(peak=2e-3, warmup_steps=300),
