@@ -141,7 +141,7 @@ def _(real):
     return lambda tokens, valid: jnp.broadcast_to(valid[:, None], tokens.shape)
 
 
-@bug("rows that are not valid are taught", ROOM, COUNTED)
+@bug("rows that fill the batch are taught", ROOM, COUNTED)
 def _(real):
     return lambda tokens, valid: tokens != PAD
 
