@@ -14,7 +14,7 @@ Departures from the paper:
 - the paper's code updates after every word; here 16,384 words make a step, and a vector moves no farther in it than ten
   pairs (cbow: 30) could move it: the hundreds of pairs of a frequent word, all taken at one place, would throw it beyond.
   Without a limit to speak of (cbow: 1,000 pairs) the analogies fall from 5 to 1. The rate falls from 0.05 a pair to zero;
-  from 0.025, the code's for skip-gram, every vector learned less than one by one, and MEN was 24 in place of 33.
+  with 0.025, the code's for skip-gram, MEN was 24 in place of 33 (gensim's, word by word: 24 and 33 too).
 - sentences are shuffled each epoch. 100 numbers a word, 5 epochs, words seen 5 times, t = 1e-3: gensim's defaults.
 """
 
