@@ -1,15 +1,11 @@
 """Contrastive training on eight devices and through the loop; the losses themselves are in tests/invariants."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.fake_devices import printed_by
 from tests.invariants.retrieval_checks import BATCH, model
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import InMemory
@@ -24,22 +20,7 @@ from vlm_jax.train.optimizers import Adam
 
 def test_eight_devices_train_as_one():
     """Under jit over a mesh and under pmap: losses, gradients and parameters (INVARIANTS 16)."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.tasks.contrastive_devices_main"],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    found = printed_by("tests.tasks.contrastive_devices_main", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
     assert found.pop("devices") == 8 and len(found) == 2 * 3
     for layout, differences in found.items():
         assert max(differences) <= 1e-5, (layout, differences)

@@ -1,34 +1,18 @@
 """One pure step under jit, pmap and meshes, on fake devices: the same training everywhere."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.fake_devices import printed_by
 
 
 @pytest.fixture(scope="module")
 def found(compilation_cache):
-    """What devices_main.py prints; one process, because the number of devices is set before JAX starts."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_COMPILATION_CACHE_DIR": compilation_cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.train.devices_main"],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
+    """What devices_main.py prints."""
+    return printed_by(
+        "tests.train.devices_main",
+        JAX_COMPILATION_CACHE_DIR=compilation_cache,
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
 
 
 def test_every_layout_trains_alike_over_fifty_steps(found):

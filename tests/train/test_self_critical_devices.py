@@ -1,32 +1,14 @@
 """Captions are judged on the host: the same training on one device and on eight."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+
+from tests.fake_devices import printed_by
 
 
 @pytest.fixture(scope="module")
 def found():
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.train.self_critical_main"],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return printed_by("tests.train.self_critical_main")
 
 
 def test_a_mesh_of_eight_devices_trains_as_one(found):

@@ -7,15 +7,13 @@ pictures/dog/a.png                        pictures/test/dog/a.png
 
 import dataclasses
 import functools
-import hashlib
 import os
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vlm_jax.data.datasets.image_folder import split_of
+from vlm_jax.data.datasets.image_folder import fingerprint_of, in_split, split_of
 from vlm_jax.data.source import Description
 from vlm_jax.types import Example, References
 
@@ -54,11 +52,7 @@ class ClassFolder(Description):
     @property
     def fingerprint(self) -> str:
         """A hash of the pictures' names, sizes and times of change."""
-        digest = hashlib.sha256()
-        for row in self._rows:
-            stat = os.stat(Path(self.folder).expanduser() / row.name)
-            digest.update(f"{row.id} {row.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return fingerprint_of(Path(self.folder).expanduser(), self._rows)
 
     @functools.cached_property
     def _rows(self) -> tuple["_Picture", ...]:
@@ -69,14 +63,7 @@ class ClassFolder(Description):
                 f"{self.folder} has folders of the classes {unknown}, expected only those of {self.classes}; a class "
                 "that was added changes the model: train again in another workdir"
             )
-        kept = tuple(p for p in pictures if self.split in ("all", p.split))
-        if not kept:
-            counts = Counter(picture.split for picture in pictures)
-            known = ", ".join(f"{split} ({count})" for split, count in sorted(counts.items()))
-            raise ValueError(
-                f"{self.folder} has no picture in split {self.split!r}; it has {known}; 'all' takes every one"
-            )
-        return kept
+        return in_split(pictures, self.split, self.folder)
 
 
 def classes_of(folder: str | os.PathLike) -> tuple[str, ...]:

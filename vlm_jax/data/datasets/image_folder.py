@@ -16,8 +16,9 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,11 +60,7 @@ class ImageFolder(Description):
     @property
     def fingerprint(self) -> str:
         """A hash of the pictures' names, sizes and times of change."""
-        digest = hashlib.sha256()
-        for row in self._rows:
-            stat = os.stat(Path(self.folder).expanduser() / row.name)
-            digest.update(f"{row.id} {row.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return fingerprint_of(Path(self.folder).expanduser(), self._rows)
 
     @functools.cached_property
     def _rows(self) -> tuple["_Picture", ...]:
@@ -71,15 +68,7 @@ class ImageFolder(Description):
         pictures = _read(folder)
         names = [picture.name for picture in pictures]
         check_pictures(folder, names, _ADVICE, min_bytes=0)  # an empty one is skipped when decoded
-        kept = tuple(p for p in pictures if self.split in ("all", p.split))
-        if not kept:
-            counts = Counter(picture.split for picture in pictures)
-            known = ", ".join(f"{split} ({count})" for split, count in sorted(counts.items()))
-            raise ValueError(
-                f"{folder} has no picture in split {self.split!r}; it has {known or 'none at all'}; "
-                "'all' takes every one"
-            )
-        return kept
+        return in_split(pictures, self.split, folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,3 +154,24 @@ def split_of(name: str) -> str:
     """The split of a picture that nobody has put into one: it follows from its name."""
     tenth = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
     return {8: "validation", 9: "test"}.get(tenth, "train")
+
+
+def in_split(pictures: Sequence[Any], split: str, folder: str | os.PathLike) -> tuple[Any, ...]:
+    """Those of the split, or with "all" every one. Raises ValueError, with the splits that there are, for none."""
+    kept = tuple(p for p in pictures if split in ("all", p.split))
+    if not kept:
+        counts = Counter(picture.split for picture in pictures)
+        known = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+        raise ValueError(
+            f"{folder} has no picture in split {split!r}; it has {known or 'none at all'}; 'all' takes every one"
+        )
+    return kept
+
+
+def fingerprint_of(folder: Path, pictures: Iterable[Any]) -> str:
+    """A hash of the pictures' ids, names, sizes and times of change."""
+    digest = hashlib.sha256()
+    for row in pictures:
+        stat = os.stat(folder / row.name)
+        digest.update(f"{row.id} {row.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
