@@ -34,6 +34,7 @@ from experiments.captioners import scene_vector
 from experiments.questions import QuestionData
 from vlm_jax.fusion.bilinear import Mlb
 from vlm_jax.language.recurrent import RecurrentEncoder
+from vlm_jax.layers.norm import UnitNorm
 from vlm_jax.layers.pooling import last_pool
 from vlm_jax.main import main
 from vlm_jax.metrics.vqa_accuracy import VqaAccuracy
@@ -63,10 +64,10 @@ def blind() -> Experiment:
     return _blind(scenes(6))
 
 
-def daquar(epochs: int = 12) -> Experiment:
+def daquar(epochs: int = 16) -> Experiment:
     """DAQUAR, answers of one word."""
     data = questions.daquar(batch_size=64, pool=True)
-    model = _model(data, Precomputed(dropout_rate=0.3), width=128, dropout_rate=0.5)
+    model = _model(data, Precomputed(norm=UnitNorm()), width=256, image_bias=1.0, dropout_rate=0.2)
     return _trained(data, model, epochs * answerers.DAQUAR // 64, peak=1e-3, validation=12)
 
 
@@ -97,6 +98,7 @@ def _model(
     *,
     width: int,
     words: int = 64,
+    image_bias: float = 0.0,
     dropout_rate: float = 0.0,
 ) -> Classifier:
     return Classifier(
@@ -111,7 +113,9 @@ def _model(
             embedding_dropout_rate=dropout_rate / 2,
             rnn_dropout_rate=dropout_rate,
         ),
-        fusion=Mlb(hidden=2 * width, width=2 * width, dropout_rate=dropout_rate),
+        fusion=Mlb(
+            hidden=2 * width, width=2 * width, image_bias=image_bias, dropout_rate=dropout_rate
+        ),
         pooling=last_pool,
         hidden=2 * width,
         dropout_rate=dropout_rate,
