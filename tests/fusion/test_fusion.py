@@ -85,7 +85,7 @@ def test_a_picture_of_zeros_scales_the_text_where_its_bias_begins_at_one():
     nothing = IMAGE.replace(values=np.zeros_like(IMAGE.values))
     text = TEXT.replace(values=TEXT.values / 100)
     params = fusion.init(jax.random.key(0), nothing, text, train=False)["params"]
-    read = np.tanh(text.values @ params["text"]["kernel"])
+    read = np.tanh(np.where(TEXT.mask[..., None], text.values, 0) @ params["text"]["kernel"])
     expected = np.tanh(1.0) * read @ params["output"]["kernel"]
     given = fusion.apply({"params": params}, nothing, text, train=False).values
     np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)
