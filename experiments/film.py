@@ -38,7 +38,7 @@ PAPER_CLEVR = {"accuracy": 97.6}
 
 def scenes(epochs: int = 16) -> Experiment:
     """The pictures made here, questions of seven types."""
-    data = questions.scenes(batch_size=64)
+    data = questions.scenes(batch_size=64, anew=True)
     return _trained(data, _model(data), num_steps=epochs * answerers.SCENES // 64)
 
 
@@ -54,7 +54,7 @@ def _model(
     *,
     features: tuple[int, ...] = (16, 32, 64),
     width: int = 64,
-    num_blocks: int = 3,
+    num_blocks: int = 4,
 ) -> Classifier:
     return Classifier(
         num_classes=len(data.classes),
