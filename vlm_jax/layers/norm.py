@@ -49,7 +49,7 @@ class BatchNorm:
         layer = nn.BatchNorm(
             momentum=self.momentum,
             epsilon=self.epsilon,
-            axis_name=self.axis_name if _is_mapped(self.axis_name) else None,
+            axis_name=self.axis_name if is_mapped(self.axis_name) else None,
             use_running_average=not train,
             # E[x^2] - E[x]^2 loses every digit where the mean is large against the deviation.
             use_fast_variance=False,
@@ -146,7 +146,7 @@ class NoNorm:
         return x
 
 
-def _is_mapped(axis_name: str | None) -> bool:
+def is_mapped(axis_name: str | None) -> bool:
     try:
         jax.lax.axis_index(axis_name)
     except (NameError, ValueError, TypeError):

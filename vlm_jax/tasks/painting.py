@@ -1,0 +1,150 @@
+"""Making pictures of a prompt: what text to codes and rectified flow share."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.metrics.base import Metric, stats_of
+from vlm_jax.tasks.base import Measured
+from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Features, References, Variables
+
+
+class Painted(NamedTuple):
+    """What was made of each prompt of a batch."""
+
+    images: Array  # Float[b s h w c] in [0, 1], s samples a prompt
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Painting(Measured):
+    """Base of tasks that make pictures of prompts, batch["text"] [b l] = BOS, words, EOS, PAD ...; they add `loss` and
+    `predict`, which makes `num_samples` pictures a prompt.
+
+    A picture in a batch, batch["image"] [b h w c], was normalised by the pipeline: (pixel / 255 - mean) / std. The two
+    numbers stand here once more, so that `scaled` and `shown` go between that and [0, 1]; `check` refuses a batch that
+    contradicts them.
+
+    Of the prompts of training a share of `prompt_dropout` is emptied, so that the model also learns to go without, as
+    guidance wants it (Ho and Salimans 2022, arXiv 2207.12598).
+
+    A metric is given one picture, uint8 [h w c], and `references[id][metric.reference]`; of the reference "picture", the
+    real one of the batch.
+    """
+
+    metrics: tuple[Metric, ...] = ()
+    prompt_dropout: float = 0.1
+    num_samples: int = 1  # a prompt
+    mean: float = 0.5
+    std: float = 0.5
+
+    def __post_init__(self):
+        if not 0.0 <= self.prompt_dropout < 1.0:
+            raise ValueError(
+                f"prompt_dropout is {self.prompt_dropout}, expected 0 <= prompt_dropout < 1"
+            )
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples is {self.num_samples}, expected at least 1")
+
+    def shown(self, image: Array) -> Array:
+        """[0, 1] of pictures on the scale of the batches; what lies beyond is cut off."""
+        return jnp.clip(image * self.std + self.mean, 0.0, 1.0)
+
+    def scaled(self, image: Array) -> Array:
+        """Pictures in [0, 1] on the scale of the batches."""
+        return (image - self.mean) / self.std
+
+    def with_dropped_prompts(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with some of its prompts empty, each row by itself. For training; `key` is rngs["noise"], or one
+        folded out of it."""
+        dropped = jax.random.bernoulli(key, self.prompt_dropout, batch["text"].shape[:1])
+        text = jnp.where(dropped[:, None], no_prompt(batch["text"]), batch["text"])
+        return {**batch, "text": text}
+
+    def condition(self, model: Any, variables: Variables, batch: Batch) -> Features:
+        """What `model.encode` makes of the prompts, for `predict`. Between two prompts, where the batch has another,
+        "text_to" [b l], and the "share" [b] that it has."""
+
+        def encoded(text):
+            return model.apply(variables, {**batch, "text": text}, train=False, method="encode")
+
+        memory = encoded(batch["text"])
+        if "text_to" not in batch:
+            return memory
+        return between(memory, encoded(batch["text_to"]), batch["share"])
+
+    def examples(self, predictions: Painted, batch: Batch) -> list[dict[str, Any]]:
+        """`pictures`, uint8 [s h w c], and where the batch has it `picture`, the real one, uint8 [h w c]."""
+        made = as_bytes(predictions.images)
+        real = as_bytes(self.shown(np.asarray(batch["image"]))) if "image" in batch else None
+        return [
+            {
+                "id": int(batch["id"][row]),
+                "pictures": made[row],
+                **({} if real is None else {"picture": real[row]}),
+            }
+            for row in np.flatnonzero(np.asarray(batch["valid"]))
+        ]
+
+    def score(self, predictions: Painted, batch: Batch, references: References) -> dict[str, Any]:
+        if not self.metrics:  # there may be no references
+            return {}
+
+        def of(picture, gold):
+            return lambda metric: stats_of(metric, picture, gold)
+
+        return self.added(
+            of(picture, gold)
+            for example, gold in self._with_gold(predictions, batch, references)
+            for picture in example["pictures"]
+        )
+
+    def _with_gold(
+        self, predictions: Painted, batch: Batch, references: References
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        for example in self.examples(predictions, batch):
+            real = {"picture": (example["picture"],)} if "picture" in example else {}
+            yield example, {**references.get(example["id"], {}), **real}
+
+    def check(self, model: Any, batch: Batch) -> None:
+        text, ids = np.asarray(batch["text"]), np.asarray(batch["id"])
+        unfinished = np.asarray(batch["valid"]) & ~((text == EOS).sum(1) == 1)
+        if unfinished.any():
+            raise ValueError(
+                f"example id {ids[unfinished][0]}: its prompt has not exactly one EOS; tokenize with "
+                'vlm_jax.data.text_transforms.Tokenize(key="prompt", output="text")'
+            )
+        image = np.asarray(batch["image"]) * self.std + self.mean if "image" in batch else None
+        if image is not None and not (-1e-3 <= image.min() and image.max() <= 1 + 1e-3):
+            raise ValueError(
+                f"with mean {self.mean} and std {self.std} of the task the pictures of the batch reach from "
+                f"{image.min():.3g} to {image.max():.3g}, expected 0 to 1; give the task what the pipeline's Normalise has"
+            )
+
+
+def no_prompt(text: Array) -> Array:
+    """The empty prompt, BOS EOS PAD ..., in as many rows and columns as `text` [b l]."""
+    columns = jnp.arange(text.shape[1])
+    empty = jnp.where(columns == 0, BOS, jnp.where(columns == 1, EOS, PAD))
+    return jnp.broadcast_to(empty.astype(text.dtype), text.shape)
+
+
+def between(first: Features, second: Features, share: Array) -> Features:
+    """Place by place (1 - share) of the first and `share` [b] of the second; where only one of them has a place, it
+    is all of it. At the ends places of the other alone are masked, so that they are the first and the second."""
+    share = share[:, None, None]
+    both = (first.mask & second.mask)[..., None]
+    one = jnp.where(first.mask[..., None], first.values, second.values)
+    mixed = (1 - share) * first.values + share * second.values
+    mask = jnp.where(share[..., 0] <= 0, first.mask, first.mask | second.mask)
+    mask = jnp.where(share[..., 0] >= 1, second.mask, mask)
+    return Features(values=jnp.where(both, mixed, one), mask=mask)
+
+
+def as_bytes(images: Array) -> np.ndarray:
+    """uint8 of pictures in [0, 1]."""
+    images = np.asarray(images, np.float32)
+    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
