@@ -83,9 +83,7 @@ class MaskedDecoding:
             gained = chosen - jax.nn.logsumexp(logits, axis=-1)  # [rows l]
             noise = jax.vmap(lambda k: jax.random.gumbel(k, (length,)))(choice_key)
             sureness = gained + self.choice_temperature * (1 - (t + 1) / self.num_steps) * noise
-            rank = jnp.argsort(jnp.argsort(jnp.where(masked, sureness, jnp.inf)))
-            again = rank < num_masked  # the least sure are masked again
-            kept = masked & ~again
+            kept = masked & ~least(jnp.where(masked, sureness, jnp.inf), num_masked)
             tokens = jnp.where(kept, drawn, tokens)
             return (tokens, log_probs + jnp.where(kept, gained, 0.0).sum(-1)), None
 
@@ -117,6 +115,11 @@ def masked_share(done: Array | float) -> Array | float:
     """cos(pi done / 2): the share that is masked when `done` of the way is gone, and the share that training masks for a
     uniform `done` (Chang et al. 2022, section 3.3)."""
     return (jnp if isinstance(done, jax.Array) else math).cos(math.pi * done / 2)
+
+
+def least(x: Array, number: Array) -> Array:
+    """Bool[rows l]: the `number` least of each row of Float[rows l]; of equals those that stand first."""
+    return jnp.argsort(jnp.argsort(x)) < number
 
 
 def _keys(row_keys: Array, t: Array) -> tuple[Array, Array]:

@@ -114,18 +114,27 @@ class VectorQuantiser(nn.Module, kw_only=True):
         uses = self.decay * self.uses.value + (1.0 - self.decay) * uses
         sums = self.decay * self.sums.value + (1.0 - self.decay) * sums
 
-        dead = (uses < self.dead_below) | (self.updates.value == 0)
-        key = jax.random.fold_in(jax.random.key(0), self.updates.value)
-        # Gumbel noise on log weights: the order is that of draws without replacement.
-        weights = jnp.where(kept, jnp.log(jnp.maximum(distances, 1e-12)), -jnp.inf)
-        order = jnp.argsort(-(weights + jax.random.gumbel(key, weights.shape)))
+        dead = self._dead(uses)
+        starts = self._starts(x, distances, kept)
         turn = (jnp.cumsum(dead) - 1) % jnp.maximum(kept.sum(), 1)  # of each dead code
-        start = x[order[turn]]  # [k d]
+        start = starts[turn]  # [k d]
 
         self.uses.value = jnp.where(dead, 1.0, uses)
         self.sums.value = jnp.where(dead[:, None], start, sums)
         self.vectors.value = self.sums.value / jnp.maximum(self.uses.value, 1e-5)[:, None]
         self.updates.value += 1
+
+    def _dead(self, uses: Float[Array, "k"]) -> Bool[Array, "k"]:
+        return (uses < self.dead_below) | (self.updates.value == 0)
+
+    def _starts(
+        self, x: Float[Array, "m d"], distances: Float[Array, "m"], kept: Bool[Array, "m"]
+    ) -> Float[Array, "m d"]:
+        """The vectors in the order in which dead codes begin at them, those that are not kept last."""
+        key = jax.random.fold_in(jax.random.key(0), self.updates.value)
+        # Gumbel noise on log weights: the order is that of draws without replacement.
+        weights = jnp.where(kept, jnp.log(jnp.maximum(distances, 1e-12)), -jnp.inf)
+        return x[jnp.argsort(-(weights + jax.random.gumbel(key, weights.shape)))]
 
 
 class FiniteScalarQuantiser(nn.Module, kw_only=True):

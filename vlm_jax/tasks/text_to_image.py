@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm_jax.decoding import guidance
 from vlm_jax.decoding.base import Decoded
-from vlm_jax.decoding.masked import MASK, masked_share
+from vlm_jax.decoding.masked import MASK, least, masked_share
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
 from vlm_jax.tasks.generation import Generation, write
@@ -161,7 +161,7 @@ class MaskedTextToImage(TextToImage):
             share_key, place_key = jax.random.split(key)
             share = masked_share(jax.random.uniform(share_key))
             number = jnp.ceil(share * places)
-            return jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (places,)))) < number
+            return least(jax.random.uniform(place_key, (places,)), number)
 
         return jax.vmap(of_row)(keys)
 
