@@ -72,7 +72,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "cider_gain": "CIDEr gain",
     "bad_endings": "bad endings",
     "repeating": "repeating",
-    "prompt_satisfied": "prompt satisfied",
+    "prompt_holds": "prompt holds",
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",
     "loss": "loss",

@@ -1,0 +1,117 @@
+"""The base of tasks that make pictures: what metrics are given, scales, and prompts that are dropped or mixed."""
+
+import dataclasses
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vlm_jax.metrics.base import Stats, total
+from vlm_jax.tasks.painting import Painted, Painting, between, no_prompt
+from vlm_jax.types import BOS, EOS, PAD, Features
+
+IMAGES = np.array([[[0.0, 0.5], [1.0, 0.25]], [[0.1, 0.2], [2.0, -1.0]]], np.float32)
+IMAGES = IMAGES.reshape(2, 2, 1, 2, 1)  # two prompts, two samples each, pictures of 1x2
+BATCH = {
+    "id": np.array([7, -1]),
+    "valid": np.array([True, False]),
+    "text": np.array([[BOS, 5, 6, EOS, PAD], [BOS, 5, EOS, PAD, PAD]], np.int32),
+    "image": np.array([[[[-1.0], [1.0]]], [[[0.0], [0.0]]]], np.float32),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts(Stats):
+    seen: Counter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Keeps what it was given."""
+
+    reference: str
+
+    def stats(self, picture, references):
+        assert picture.dtype == np.uint8 and picture.shape == (1, 2, 1)
+        gold = [r if isinstance(r, str) else tuple(r.ravel()) for r in references]
+        return Counts(seen=Counter({(tuple(picture.ravel()), *gold): 1}))
+
+    def result(self, stats):
+        return {self.reference: stats.seen}
+
+
+def test_metrics_are_given_every_sample_as_bytes_with_the_prompt_or_the_real_picture():
+    task = Painting(metrics=(Pairs(reference="prompt"), Pairs(reference="picture")))
+    stats = task.score(Painted(IMAGES), BATCH, {7: {"prompt": ("a red circle",)}})
+    numbers = task.report(stats)
+    assert numbers["prompt"] == {((0, 128), "a red circle"): 1, ((255, 64), "a red circle"): 1}
+    assert numbers["picture"] == {((0, 128), (0, 255)): 1, ((255, 64), (0, 255)): 1}
+    twice = {name: total([value, value]) for name, value in stats.items()}
+    assert task.report(twice)["prompt"][(0, 128), "a red circle"] == 2
+
+
+def test_examples_have_the_pictures_of_valid_rows_and_the_real_one_where_it_is_known():
+    (example,) = Painting().examples(Painted(IMAGES), BATCH)
+    assert example["id"] == 7 and example["pictures"].shape == (2, 1, 2, 1)
+    np.testing.assert_array_equal(example["picture"].ravel(), [0, 255])
+    alone = {name: value for name, value in BATCH.items() if name != "image"}
+    (example,) = Painting().examples(Painted(IMAGES), alone)
+    assert "picture" not in example
+    assert Painting().score(Painted(IMAGES), alone, {}) == {}
+
+
+def test_the_scale_is_undone_exactly_and_what_lies_beyond_is_cut_off():
+    task = Painting(mean=0.25, std=0.5)
+    image = jnp.linspace(0, 1, 256)
+    np.testing.assert_allclose(task.shown(task.scaled(image)), image, atol=1e-6)
+    assert task.shown(jnp.float32(9)) == 1 and task.shown(jnp.float32(-9)) == 0
+
+
+def test_prompts_are_dropped_as_often_as_the_task_says_and_whole():
+    task = Painting(prompt_dropout=0.3)
+    text = np.tile(BATCH["text"][:1], (4000, 1))
+    dropped = np.asarray(task.with_dropped_prompts({"text": text}, jax.random.key(0))["text"])
+    empty = (dropped == [BOS, EOS, PAD, PAD, PAD]).all(1)
+    assert 0.27 < empty.mean() < 0.33
+    assert (dropped[~empty] == text[0]).all() and dropped.dtype == text.dtype
+    never = Painting(prompt_dropout=0.0).with_dropped_prompts({"text": text}, jax.random.key(0))
+    np.testing.assert_array_equal(never["text"], text)
+
+
+def test_half_way_between_two_prompts_is_their_mean_and_the_ends_are_the_prompts():
+    one = Features(values=jnp.float32([[[2.0], [4.0], [9.0]]]), mask=jnp.bool_([[1, 1, 0]]))
+    two = Features(values=jnp.float32([[[6.0], [0.0], [8.0]]]), mask=jnp.bool_([[1, 1, 1]]))
+    ends = {0.0: ([2, 4], 2), 0.5: ([4, 2, 8], 3), 1.0: ([6, 0, 8], 3)}
+    for share, (values, places) in ends.items():
+        found = between(one, two, jnp.float32([share]))
+        assert found.mask.sum() == places
+        np.testing.assert_allclose(found.values[0, :places, 0], values)
+    shorter = between(two, one, jnp.float32([1.0]))
+    np.testing.assert_array_equal(shorter.mask, one.mask)
+
+
+def test_condition_encodes_both_prompts_of_a_batch_that_has_two():
+    class Model:
+        def apply(self, variables, batch, *, train, method):
+            assert method == "encode" and not train
+            values = jnp.float32(batch["text"])[..., None]
+            return Features(values=values, mask=batch["text"] != PAD)
+
+    task, text = Painting(), jnp.int32([[BOS, 4, EOS]])
+    batch = {"text": text, "text_to": jnp.int32([[BOS, 8, EOS]]), "share": jnp.float32([0.25])}
+    assert task.condition(Model(), {}, batch).values[0, 1, 0] == 5
+    assert task.condition(Model(), {}, {"text": text}).values[0, 1, 0] == 4
+    assert task.condition(Model(), {}, {"text": no_prompt(text)}).mask.sum() == 2
+
+
+def test_a_batch_that_contradicts_the_task_is_refused():
+    Painting().check(None, BATCH)
+    with pytest.raises(ValueError, match="reach from -0.5 to 1.5, expected 0 to 1"):
+        Painting(std=1.0).check(None, BATCH)
+    unfinished = {**BATCH, "text": np.array([[BOS, 5, 6, 5, 6], [BOS, EOS, 0, 0, 0]])}
+    with pytest.raises(ValueError, match="id 7: its prompt has not exactly one EOS"):
+        Painting().check(None, unfinished)
+    with pytest.raises(ValueError, match="prompt_dropout is 1"):
+        Painting(prompt_dropout=1)
