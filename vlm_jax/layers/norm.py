@@ -118,6 +118,17 @@ class LayerNorm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainLayerNorm:
+    """LayerNorm without scale and bias: what follows brings them, as in adaLN."""
+
+    epsilon: float = 1e-6
+
+    def __call__(self, x, *, train, dtype=None, name=None, scale_init=nn.initializers.ones):
+        fields = {"epsilon": self.epsilon, "use_scale": False, "use_bias": False, "dtype": dtype}
+        return nn.LayerNorm(**fields, name=name)(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RMSNorm:
     """Zhang and Sennrich 2019: x / sqrt(mean(x^2)) over the last axis, times a scale."""
 
