@@ -25,8 +25,8 @@ from vlm_jax.vision.small_cnn import SmallCnn
 ROWS, SIDE = 8, 8
 
 
-def tokenizer(quantiser):
-    cnn = {"features": (4, 8), "patch": 2, "num_blocks": 1}
+def tokenizer(quantiser, num_blocks=1):
+    cnn = {"features": (4, 8), "patch": 2, "num_blocks": num_blocks}
     return ImageTokenizer(
         encoder=PictureEncoder(**cnn),
         decoder=PictureDecoder(**cnn),
