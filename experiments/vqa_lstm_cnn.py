@@ -17,8 +17,10 @@ vqa_v2 is not run: the data is not here. PAPER has what Goyal et al. 2017 report
 from memory; the paper's own 58.16 is for VQA v1.
 
 Departures from the paper:
-- section 4, image channel: the mean of MobileNetV2's features, as log(1 + x), standardised (DAQUAR, VQA v2), or a
-  small CNN trained along (scenes); the paper has VGG-19's last hidden layer, divided by its norm.
+- section 4, image channel: the mean of MobileNetV2's features, as log(1 + x), standardised and (DAQUAR) divided by its length,
+  or a small CNN trained along (scenes); the paper has VGG-19's last hidden layer, divided by its norm.
+- DAQUAR: the picture's bias before its tanh begins at 1, so that the products begin as the question's. From 0, with or
+  without the division, validation stood at 8 % after 450 steps, below the blind model's 16.
 - section 4, question channel: of the LSTM's states the last output of the second layer; the paper has output and cell
   of both layers. Widths of 128 and 256 (VQA v2: 512 and 1024, as the paper), word vectors of 64 to 300.
 - section 4, MLP: one hidden layer with relu behind the product; the paper has two with tanh.
