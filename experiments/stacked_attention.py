@@ -26,8 +26,8 @@ from experiments.captioners import scene_encoder
 from experiments.questions import QuestionData
 from vlm_jax.fusion.stacked_attention import StackedAttention
 from vlm_jax.language.recurrent import RecurrentEncoder
-from vlm_jax.layers.pooling import last_pool, pool
 from vlm_jax.layers.norm import UnitNorm
+from vlm_jax.layers.pooling import last_pool, pool
 from vlm_jax.main import main
 from vlm_jax.models.classifier import Classifier
 from vlm_jax.train.experiment import Experiment
