@@ -73,6 +73,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "bad_endings": "bad endings",
     "repeating": "repeating",
     "prompt_holds": "prompt holds",
+    "prompt_facts": "facts of the prompt",
     "perplexity": "perplexity",
     "bits_per_byte": "bits per byte",
     "loss": "loss",
