@@ -12,7 +12,7 @@ import pytest
 
 from vlm_jax.data.datasets.scenes_captions import NUM_CAPTIONS, captions
 from vlm_jax.data.datasets.scenes_layout import HELD_OUT, SPLITS, generate
-from vlm_jax.data.datasets.scenes_pictures import CORNERS, RGB, SAMPLES, coverage, render
+from vlm_jax.data.datasets.scenes_pictures import render
 from vlm_jax.data.datasets.scenes_questions import (
     ANSWERS,
     MAX_QUESTIONS,
@@ -30,6 +30,7 @@ from vlm_jax.text.scene_language import (
     Mention,
     parse,
 )
+from vlm_jax.text.scene_shapes import CORNERS, RGB, SAMPLES, coverage
 
 SCENES = [
     generate(0, split, index)

@@ -73,6 +73,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "bad_endings": "bad endings",
     "repeating": "repeating",
     "prompt_holds": "prompt holds",
+    "prompt_facts": "facts of the prompt",
     "psnr": "PSNR",
     "ssim": "SSIM",
     "codes_used": "codes used",

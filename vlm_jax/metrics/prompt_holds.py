@@ -1,0 +1,74 @@
+"""Whether a picture in the manner of the scenes dataset shows what its prompt says: read exactly, and judged exactly."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlm_jax.metrics.base import Stats
+from vlm_jax.text.scene_judge import Verdict, judge
+from vlm_jax.text.scene_language import parse
+from vlm_jax.text.scene_reader import read_scene
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptStats(Stats):
+    """Counts over pictures, by how many objects the prompt names (0: it is not of the language), and over facts."""
+
+    pictures: Counter
+    holding: Counter
+    stated: int
+    true: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptHolds:
+    """A prediction is a picture, uint8 [64 64 3], the reference its prompt.
+
+        prompt_holds           pictures that show all that the prompt says, and no object that it does not name
+        prompt_holds_2         the same, of prompts that name two objects
+        prompt_facts           facts that prompts state (an object, its size, its place, how two stand, how many there
+                               are) that are true of their pictures
+
+    All times 100. Objects are read by `scene_reader`, and held against the prompt by `scene_judge`.
+    """
+
+    reference: str = "prompt"
+
+    def stats(self, prediction: np.ndarray, references: Sequence[str]) -> PromptStats:
+        if len(references) != 1:
+            raise ValueError(
+                f"given {len(references)} prompts for one picture, expected one; are the references "
+                f"{self.reference!r} those of data.prompts.Prompted?"
+            )
+        verdict = verdict_of(prediction, references[0])
+        facts = parse(references[0])
+        number = 0 if facts is None else len(facts.mentions)
+        return PromptStats(
+            pictures=Counter({number: 1}),
+            holding=Counter({number: int(verdict.right)}),
+            stated=verdict.stated,
+            true=verdict.true,
+        )
+
+    def result(self, stats: PromptStats) -> dict[str, float]:
+        by_number = {
+            f"prompt_holds_{number}": _percent(stats.holding[number], stats.pictures[number])
+            for number in sorted(stats.pictures)
+            if number
+        }
+        return {
+            "prompt_holds": _percent(stats.holding.total(), stats.pictures.total()),
+            "prompt_facts": _percent(stats.true, stats.stated),
+            **by_number,
+        }
+
+
+def verdict_of(picture: np.ndarray, prompt: str) -> Verdict:
+    """How the prompt fares against what the picture, uint8 [64 64 3], shows; `right` where the whole of it holds."""
+    return judge(prompt, read_scene(picture))
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 0.0
