@@ -25,8 +25,8 @@ from vlm_jax.vision.small_cnn import SmallCnn
 ROWS, SIDE = 8, 8
 
 
-def tokenizer(quantiser):
-    cnn = {"features": (4, 8), "patch": 2, "num_blocks": 1}
+def tokenizer(quantiser, num_blocks=1):
+    cnn = {"features": (4, 8), "patch": 2, "num_blocks": num_blocks}
     return ImageTokenizer(
         encoder=PictureEncoder(**cnn),
         decoder=PictureDecoder(**cnn),
@@ -204,12 +204,12 @@ def check_the_gradient_passes_straight_through(subject):
 def check_rounding_by_hand(subject):
     """Levels 4 and 3: the whole numbers -2 .. 1 and -1 .. 1, and no others; 0 is rounded to 0."""
     quantiser = FiniteScalarQuantiser(levels=(4, 3))
-    apart = np.array([[[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0], [9.0, -9.0]]])
+    apart = np.float32([[[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0], [9.0, -9.0]]])
     found = quantiser.apply({}, apart, train=False)
     np.testing.assert_allclose(found.values[0], [[-1, -1], [0, 0], [0.5, 1], [0.5, -1]])
     assert found.codes.tolist() == [[0, 2 + 4 * 1, 3 + 4 * 2, 3]]
     assert quantiser.num_codes == 12 and quantiser.width == 2
-    many = np.random.default_rng(0).normal(size=(1, 2000, 2)) * 2
+    many = 2 * np.random.default_rng(0).normal(size=(1, 2000, 2)).astype(np.float32)
     assert set(np.asarray(quantiser.apply({}, many, train=False).codes).ravel()) == set(range(12))
 
 

@@ -77,15 +77,15 @@ class Painter:
         )
 
     @functools.cache  # noqa: B019
+    def start(self, masked):
+        make = compiled(lambda key: init_state(self.model(masked), TX, batch(), key))
+        return _drawing(make(jax.random.key(0)))
+
+    @functools.cache  # noqa: B019
     def trained(self, masked, steps=120):
         """(the state at the start, after training, the losses on the way)"""
-        model, tx = (
-            self.model(masked),
-            Adam(learning_rate=0.02, frozen=("^image_tokenizer/",)).build(),
-        )
-        make = compiled(lambda key: init_state(model, tx, batch(), key))
-        start = state = _drawing(make(jax.random.key(0)))
-        one = compiled(train_step(model, task(masked), tx))
+        state = start = self.start(masked)
+        one = compiled(train_step(self.model(masked), task(masked), TX))
         losses = []
         for _ in range(steps):
             state, metrics = one(state, batch(), jax.random.key(1))
@@ -200,33 +200,36 @@ def check_guidance_goes_away_from_the_empty_prompt(subject):
     tables = np.random.default_rng(0).normal(size=(2, 3, V, V)).astype(np.float32)
 
     def step(token, cache, memory):
-        logits = (
-            memory["table"][jnp.arange(3), cache["last"]]
-            + memory["table"][:, :, 0][jnp.arange(3), token][:, None]
-        )
-        return logits + memory["table"][jnp.arange(3), token], {"last": token}
+        rows, table = jnp.arange(3), memory["table"]
+        logits = table[rows, cache["last"]] + table[rows, token, 0][:, None] + table[rows, token]
+        return logits, {"last": (token + memory["turn"]) % V}
 
     def logits_of(which, row, last, token):
         table = tables[which, row]
         return table[last] + table[token, 0] + table[token]
 
-    both = guidance.Both(*({"table": jnp.asarray(table)} for table in tables))
-    cache = guidance.Both(*({"last": jnp.zeros(3, jnp.int32)} for _ in range(2)))
+    turns = (0, 5)  # so that the two caches differ
+    memories = (
+        {"table": jnp.asarray(table), "turn": jnp.full(3, turn)}
+        for table, turn in zip(tables, turns)
+    )
+    caches = ({"last": jnp.zeros(3, jnp.int32)} for _ in range(2))
+    both, cache = guidance.Both(*memories), guidance.Both(*caches)
     written = compiled(
         lambda: Greedy(max_length=6, min_length=6, banned=(PAD, BOS))(
             guidance.guided(step, 2.5), cache, both, batch_size=3
         )
     )()
     for row in range(3):
-        last, token, total = 0, BOS, 0.0
+        last, token, total = (0, 0), BOS, 0.0
         for chosen in np.asarray(written.tokens)[row, 0]:
-            ours, theirs = (logits_of(which, row, last, token) for which in (0, 1))
+            ours, theirs = (logits_of(which, row, last[which], token) for which in (0, 1))
             logits = theirs + 2.5 * (ours - theirs)
             total += log_softmax(logits)[chosen]
             allowed = [t for t in range(V) if t not in (PAD, BOS, EOS)]
             if chosen != EOS:
                 assert chosen == max(allowed, key=lambda t: logits[t])
-            last, token = token, int(chosen)
+            last, token = [(token + turn) % V for turn in turns], int(chosen)
         np.testing.assert_allclose(written.log_probs[row, 0], total, rtol=1e-4)
 
 

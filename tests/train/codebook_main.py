@@ -23,7 +23,8 @@ LAYOUTS = {
 }
 STEPS = 6
 # Half a use a batch is dead, so that codes begin anew in most steps.
-MODEL = small.tokenizer(VectorQuantiser(num_codes=24, width=3, decay=0.6, dead_below=0.5))
+QUANTISER = VectorQuantiser(num_codes=24, width=3, decay=0.6, dead_below=0.5)
+MODEL = small.tokenizer(QUANTISER, num_blocks=0)
 
 
 def trained(partition):
