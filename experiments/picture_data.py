@@ -36,16 +36,21 @@ class PictureData:
     held_out: Mapping[str, Pipeline]  # one prompt a picture
     metrics: tuple[Any, ...] = ()  # that judge a picture by its prompt
 
-    def evaluations(self, *, every: int | None, **fields: Any) -> tuple[Evaluation, ...]:
-        """Validation every so many steps, and what is left at the end, each with its gallery; `fields` are those of
-        Evaluation."""
+    def evaluations(
+        self, *, every: int | None, reports: tuple[Any, ...] = (), **fields: Any
+    ) -> tuple[Evaluation, ...]:
+        """Validation every so many steps, and what is left at the end, each with its gallery, and with other `reports`,
+        made for its source; `fields` are those of Evaluation."""
         return tuple(
             Evaluation(
                 name=split,
                 data=pipeline,
                 every=every if split == "validation" else None,
                 perplexity=False,
-                reports=(PaintedGallery(source=pipeline.source, metrics=self.metrics),),
+                reports=(
+                    PaintedGallery(source=pipeline.source, metrics=self.metrics),
+                    *(report(source=pipeline.source) for report in reports),
+                ),
                 **fields,
             )
             for split, pipeline in self.held_out.items()

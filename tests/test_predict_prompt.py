@@ -44,7 +44,7 @@ def test_a_prompt_becomes_a_sheet_of_so_many_pictures(workdir, predict):
     assert code == 0 and f"wrote {path}" in out
     assert "the whole prompt holds in 0 of 18 pictures" in out
     sheet = np.asarray(Image.open(path))
-    assert sheet.shape[1] == 8 + 5 * (192 + 8)  # five columns of pictures three times as large
+    assert sheet.shape[1] == 12 + 5 * (192 + 12)  # five columns of pictures three times as large
     assert (sheet == WRONG).all(-1).any() and not (sheet == RIGHT).all(-1).any()
 
 
@@ -59,7 +59,7 @@ def test_json_says_where_it_is_and_which_hold(workdir, predict):
 def test_between_two_prompts_the_noise_stays_and_the_ends_are_the_prompts(workdir, predict):
     code, out, _ = predict("--prompt", "a red circle", "--to", "two blue squares", "--steps", "3", "--count", "2")  # fmt: skip
     assert code == 0 and "a_red_circle_to_two_blue_squares.png" in out
-    assert Image.open(workdir / "a_red_circle_to_two_blue_squares.png").size[0] == 8 + 3 * 200
+    assert Image.open(workdir / "a_red_circle_to_two_blue_squares.png").size[0] == 12 + 3 * 204
     made = Painter(experiment_of(workdir, "tests"), variables_of(workdir, None)[0])
     steps = [next(each) for each in made.between("a red circle", "two blue squares", 2, 3)]
     for end, prompt in ((0, "a red circle"), (2, "two blue squares")):
@@ -107,7 +107,10 @@ def test_frames_of_a_sheet_say_what_is_right(tmp_path):
     assert green.any() and red.any() and green.nonzero()[1].max() < red.nonzero()[1].min()
     grey = np.zeros((3, 28, 28, 1), np.uint8)
     write_sheet(tmp_path / "grey.png", grey, below=["a", "b", "c"])
-    assert Image.open(tmp_path / "grey.png").size == (8 + 2 * 176, 8 + 2 * (168 + 8 + 18) + 8)
+    assert Image.open(tmp_path / "grey.png").size == (
+        12 + 2 * 180,
+        12 + 4 + 2 * (168 + 12 + 18) + 12,
+    )
     with pytest.raises(ValueError, match=r"given pictures float64 \(3, 28, 28, 1\)"):
         write_sheet(tmp_path / "no.png", grey / 255)
 

@@ -1,6 +1,7 @@
 """A contact sheet: many pictures of one size in a PNG, as sharp as they are, each marked as right or wrong if that is known."""
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from vlm_jax.report.attention import printable
 
 SIDE = 160  # pixels, at least, of an enlarged picture
-GAP, FRAME = 8, 4
+GAP, FRAME = 12, 4
 PAPER, INK, SOFT = (250, 249, 246), (29, 31, 35), (120, 124, 130)
 RIGHT, WRONG = (47, 125, 79), (196, 64, 40)
 
@@ -34,14 +35,14 @@ def write_sheet(
     high, wide = height * factor, width * factor
     font, small = ImageFont.load_default(18), ImageFont.load_default(13)
     letters = columns * (wide + GAP) // 10  # that fit into a line
-    head = [title[at : at + letters] for at in range(0, len(title), letters)]
-    top = GAP + 24 * len(head)
+    head = textwrap.wrap(printable(title, 400), letters)
+    top = GAP + 24 * len(head) + FRAME
     step = high + GAP + 18 * (below is not None)
     lines = -(-count // columns)
     sheet = Image.new("RGB", (GAP + columns * (wide + GAP), top + lines * step + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(head):
-        draw.text((GAP, GAP + 24 * number), printable(line, letters), INK, font)
+        draw.text((GAP, GAP + 24 * number), line, INK, font)
     for index, picture in enumerate(pictures):
         line, column = divmod(index, columns)
         x, y = GAP + column * (wide + GAP), top + line * step
