@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def painters(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """(what it is called, a function that paints `rows` pictures), compiled."""
     yield from by_codes(rows)
+    yield from by_flow(rows)
 
 
 def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -60,6 +61,22 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
         yield f"maskgit, {readings} readings, guidance 3", painter(experiment, task, rows)
 
 
+def by_flow(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Rectified flow: a network read once a step by Euler's method, twice by Heun's."""
+    import dataclasses
+
+    from experiments import flow_scenes
+    from vlm_jax.decoding.integrators import Euler, Heun
+
+    integrators = (Euler(num_steps=8), Euler(num_steps=24), Heun(num_steps=4), Heun(num_steps=12))
+    for name, some in (("unet", integrators), ("dit", integrators[-1:])):
+        experiment = getattr(flow_scenes, name)()
+        for integrator in some:
+            task = dataclasses.replace(experiment.task, integrator=integrator)
+            kind = f"{type(integrator).__name__}, {integrator.num_steps} steps"
+            yield f"flow {name}, {kind}, guidance 3", painter(experiment, task, rows)
+
+
 def painter(experiment, task, rows: int) -> Callable[[], None]:
     """Paints prompts of random words with random weights."""
     import jax
@@ -73,10 +90,11 @@ def painter(experiment, task, rows: int) -> Callable[[], None]:
     text[:, 0], text[:, -1] = BOS, EOS
     batch = {"text": text, "valid": np.ones(rows, bool), "id": np.arange(rows, dtype=np.int32)}
     target = np.full((rows, places + 2), BOS, np.int32)
+    seen = {**batch, "target": target}
+    if hasattr(experiment.model, "image_shape"):
+        seen["image"] = np.zeros((rows, *experiment.model.image_shape), np.float32)
     tx = experiment.optimizer.build()
-    create = jax.jit(
-        lambda key: init_state(experiment.model, tx, {**batch, "target": target}, key).variables
-    )
+    create = jax.jit(lambda key: init_state(experiment.model, tx, seen, key).variables)
     variables = create(jax.random.key(0))
     predict = jax.jit(
         lambda variables, batch, key: task.predict(experiment.model, variables, batch, key)

@@ -23,8 +23,9 @@ import sys
 from experiments import flows, picture_data
 from experiments.flows import painter
 from vlm_jax.main import main
+from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.tasks.rectified_flow import LogitNormal
-from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.vision.dit import DiT
 from vlm_jax.vision.unet import UNet
 
@@ -78,6 +79,7 @@ def smoke() -> Experiment:
         guidance=3.0,
         text_width=8,
         text_layers=1,
+        metrics=(PromptHolds(),),
     )
     return flows.smoke(tiny)
 
@@ -92,6 +94,8 @@ def _scenes(network, *, num_steps: int, peak: float) -> Experiment:
         peak=peak,
         guidance=3.0,
         times=TIMES,
+        metrics=(PromptHolds(),),
+        best=Best(metric="validation/prompt_holds"),
     )
 
 

@@ -7,7 +7,8 @@
 Pictures of 64x64 become 8x8 codes, each one of 512, and come back: what experiments/dalle_scenes.py writes. The two
 differ in nothing but the quantiser: 512 vectors that follow what they stand for, or three numbers rounded to eight
 levels each. PSNR, SSIM, the share of codes in use and their perplexity are of the scenes made here, for which no paper
-has numbers; round_trips_<split>.html shows pictures beside what came back.
+has numbers; of how many pictures the caption still holds when they have come back (`prompt_holds`) is as far as a model
+that writes such codes can get. round_trips_<split>.html shows pictures beside what came back.
 
 Departures from van den Oord et al.:
 - section 4.1: an encoder that reads patches of four pixels and halves the grid once (48 and 96 channels, one residual
@@ -24,12 +25,14 @@ import sys
 
 from vlm_jax.data import image_transforms as images
 from vlm_jax.data.pipeline import Pipeline
+from vlm_jax.data.prompts import Prompted
 from vlm_jax.data.source import Tfds
 from vlm_jax.data.text_transforms import Keep
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser, VectorQuantiser
 from vlm_jax.main import main
 from vlm_jax.metrics.code_use import CodeUse
 from vlm_jax.metrics.picture_quality import Psnr, Ssim
+from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.report.round_trips import RoundTrips
 from vlm_jax.tasks.reconstruction import Reconstruction
 from vlm_jax.train.evaluation import Evaluation
@@ -98,8 +101,9 @@ def _tokenizer(
     peak: float = 2e-3,
 ) -> Experiment:
     def pipeline(split: str, *, train: bool = False) -> Pipeline:
+        source = Tfds("scenes", split, config=config)
         return Pipeline(
-            source=Tfds("scenes", split, config=config),
+            source=source if train else Prompted(source),
             transforms=(*pixels(), Keep(keys=("image",))),
             batch_size=batch_size if train else 100,
             train=train,
@@ -110,7 +114,9 @@ def _tokenizer(
     quality = (Psnr(), Ssim())
     return Experiment(
         model=model,
-        task=Reconstruction(metrics=(*quality, CodeUse(num_codes=NUM_CODES))),
+        task=Reconstruction(
+            metrics=(*quality, CodeUse(num_codes=NUM_CODES), PromptHolds()),
+        ),
         train_data=pipeline("train", train=True),
         num_steps=num_steps,
         optimizer=Adam(
@@ -127,7 +133,7 @@ def _tokenizer(
             )
             for split in SPLITS
         ),
-        best=Best(metric="validation/psnr"),
+        best=Best(metric="validation/prompt_holds"),
         checkpoint_every=every,
     )
 

@@ -18,3 +18,7 @@ def networks():
 @pytest.mark.parametrize("check", flow_checks.NETWORK_CHECKS, ids=lambda check: check.__name__[6:])
 def test_the_networks(check, networks):
     check(networks)
+
+
+def test_gradients_reach_every_parameter(networks):
+    flow_checks.check_gradients_reach_every_parameter(networks)

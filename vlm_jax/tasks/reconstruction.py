@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.metrics.base import Mean, Metric
-from vlm_jax.metrics.code_use import CodeUse
+from vlm_jax.metrics.base import Mean, Metric, stats_of
 from vlm_jax.tasks.base import Aux, Measured
 from vlm_jax.tasks.painting import as_bytes
 from vlm_jax.types import Array, Batch, References, Variables
@@ -64,7 +63,7 @@ class Reconstruction(Measured):
 
     "loss" is the squared error alone, on the scale of batch["image"], whose pixels were (x - `mean`) / `std` of numbers
     in [0, 1]. With `perceptual` its distance, times `perceptual_weight`, is minimised too. A metric reads pictures as
-    uint8, `CodeUse` the codes.
+    uint8, and the reference "picture", or `references[id]`; of the reference "codes", the codes.
     """
 
     metrics: tuple[Metric, ...] = ()
@@ -115,12 +114,14 @@ class Reconstruction(Measured):
     def score(
         self, predictions: RoundTrips, batch: Batch, references: References
     ) -> dict[str, Any]:
-        def against_picture(example):
+        def against_gold(example):
+            gold = {**references.get(example["id"], {}), "picture": (example["picture"],)}
+
             def stats(metric):
-                if isinstance(metric, CodeUse):
+                if metric.reference == "codes":
                     return metric.stats(example["codes"])
-                return metric.stats(example["prediction"], (example["picture"],))
+                return stats_of(metric, example["prediction"], gold)
 
             return stats
 
-        return self.added(against_picture(each) for each in self.examples(predictions, batch))
+        return self.added(against_gold(each) for each in self.examples(predictions, batch))
