@@ -115,7 +115,7 @@ def _painter(
     width: int = 192,
     num_layers: int = 2,
     batch_size: int = 64,
-    num_steps: int = 4000,
+    num_steps: int = 3600,
 ) -> Experiment:
     codec = image_tokenizer.fsq().model if codec is None else codec
     data = picture_data.scenes(batch_size=batch_size, config=config)
