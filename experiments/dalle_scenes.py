@@ -36,7 +36,6 @@ from vlm_jax.language.attention_decoder import AttentionDecoder
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser
 from vlm_jax.main import main
-from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.models.picture_generator import PictureGenerator
 from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
 from vlm_jax.train.evaluation import Evaluation
@@ -162,9 +161,7 @@ def _painter(
     every = -(-num_steps // 4)
     return Experiment(
         model=model,
-        task=kind(
-            tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=(PromptHolds(),)
-        ),
+        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=data.metrics),
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
         optimizer=AdamW(

@@ -18,6 +18,8 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import ClassPrompted, Prompted
 from vlm_jax.data.source import Rows, Source, Tfds
 from vlm_jax.data.text_transforms import ChooseCaption, Keep, Tokenize
+from vlm_jax.metrics.prompt_holds import PromptHolds
+from vlm_jax.report.painted import PaintedGallery
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
 
@@ -32,17 +34,23 @@ class PictureData:
     max_length: int  # of a prompt, with BOS and EOS
     train: Pipeline
     held_out: Mapping[str, Pipeline]  # one prompt a picture
+    metrics: tuple[Any, ...] = ()  # that judge a picture by its prompt
 
-    def evaluations(self, *, every: int | None, reports: tuple[Any, ...] = (), **fields: Any):
-        """Validation every so many steps, on what is left at the end. `reports` are made for each pipeline's source;
-        `fields` are those of Evaluation."""
+    def evaluations(
+        self, *, every: int | None, reports: tuple[Any, ...] = (), **fields: Any
+    ) -> tuple[Evaluation, ...]:
+        """Validation every so many steps, and what is left at the end, each with its gallery, and with other `reports`,
+        made for its source; `fields` are those of Evaluation."""
         return tuple(
             Evaluation(
                 name=split,
                 data=pipeline,
                 every=every if split == "validation" else None,
                 perplexity=False,
-                reports=tuple(report(source=pipeline.source) for report in reports),
+                reports=(
+                    PaintedGallery(source=pipeline.source, metrics=self.metrics),
+                    *(report(source=pipeline.source) for report in reports),
+                ),
                 **fields,
             )
             for split, pipeline in self.held_out.items()
@@ -64,6 +72,7 @@ def scenes(
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         seed=seed,
+        metrics=(PromptHolds(),),
     )
 
 
@@ -93,6 +102,7 @@ def _pipelines(
     batch_size: int,
     eval_batch_size: int,
     seed: int,
+    metrics: tuple[Any, ...] = (),
 ) -> PictureData:
     """`draw` finds the prompt of a training picture, where its source does not say. Decoded pictures stay in memory."""
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length, key="prompt", output="text")
@@ -114,4 +124,5 @@ def _pipelines(
         max_length=max_length,
         train=pipeline("train"),
         held_out={split: pipeline(split) for split in sources if split != "train"},
+        metrics=metrics,
     )

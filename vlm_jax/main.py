@@ -6,6 +6,7 @@
     python -m experiments.text_cnn             [FUNCTION] predict  TEXT...  --workdir runs/text_cnn
     python -m experiments.clip                 [FUNCTION] search   TEXT...  --workdir runs/clip
     python -m experiments.film                 [FUNCTION] predict  IMAGE... --question "is it red" --workdir runs/film
+    python -m experiments.flow_scenes          [FUNCTION] predict  --prompt "a red circle" --count 16 --workdir runs/flow
     python -m experiments.show_attend_and_tell [FUNCTION] describe
 
 An experiment file ends with `main(paper, scenes, smoke)`; the first function is the default. What the verbs do is in

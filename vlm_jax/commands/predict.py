@@ -1,4 +1,4 @@
-"""The verb `predict`: what a run says of pictures, of texts, or of pictures with a question."""
+"""The verb `predict`: what a run says of pictures, of texts, or of pictures with a question; or pictures of a prompt."""
 
 import dataclasses
 import json
@@ -16,12 +16,16 @@ SHOWN = 5  # answers with their probabilities
 
 
 def predict(command: Command) -> None:
-    """Prints a line for each picture or text that was given: a caption, a class, an answer, labels."""
-    from vlm_jax.commands import two_towers
+    """Prints a line for each picture or text that was given: a caption, a class, an answer, labels. Of a prompt it writes
+    pictures."""
+    from vlm_jax.commands import paint, two_towers
 
+    if "prompt" in command.options:
+        return paint.paint(command)
     if "classes" in command.options:
         return two_towers.classify(command)
     two_towers.refuse_alone(command)
+    paint.refuse_alone(command)
     experiment = command.build()
     reads_texts = text_key(predicting(experiment).data) is not None
     if reads_texts and _reads_pictures(experiment):

@@ -282,7 +282,7 @@ def _card(item: Item, rank_by: str | None) -> str:
     name = f'<span class="id">{_escaped(item.name, 48)}</span>' if item.name else ""
     photo, uri, shape = '<div class="photo"></div>', "", "1"
     if image is not None:
-        uri, tiny = _embedded(image)
+        uri, tiny = embedded(image)
         shape = f"{image.shape[1]} / {image.shape[0]}"
         css = "photo tiny" if tiny else "photo"
         photo = f'<img class="{css}" src="{uri}" alt="{_escaped(item.name)}">'
@@ -339,7 +339,7 @@ def _readable(image: Any) -> np.ndarray | None:
         return None
 
 
-def _embedded(image: np.ndarray) -> tuple[str, bool]:
+def embedded(image: np.ndarray) -> tuple[str, bool]:
     """A data URI of the picture at its size in the page, and whether it is tiny and to be enlarged sharply."""
     from PIL import Image
 
