@@ -1,12 +1,13 @@
 """Clothes of Fashion-MNIST by rectified flow, the name of the class as prompt: Liu et al. 2023 (arXiv 2209.03003).
 
     python -m experiments.flow_fashion_mnist unet train --workdir runs/flow_clothes
-    python -m experiments.flow_fashion_mnist unet evaluate --workdir runs/flow_clothes --only test --record
+    python -m experiments.fashion_mnist small_cnn train --workdir runs/small_cnn
+    python -m experiments.flow_fashion_mnist unet evaluate --workdir runs/flow_clothes --only test --judge runs/small_cnn --nearest --record
     python -m experiments.flow_fashion_mnist unet predict --prompt "ankle boot" --count 16 --workdir runs/flow_clothes
 
 As in flow_scenes: Heun's method, guidance, one prompt in ten of training empty. Times are logit-normal about the middle.
 A U-Net over patches of 2x2: a grid of 14x14 with 48 features and one of 7x7 with 96 and attention. Class consistency is
-what fashion_mnist.small_cnn, trained on the same training pictures, says of them. Ours are in experiments/results.
+how often fashion_mnist.small_cnn, trained on the same training pictures, says that a picture is of its prompt. Ours are in experiments/results.
 """
 
 import sys

@@ -23,7 +23,6 @@ import sys
 from experiments import flows, picture_data
 from experiments.flows import painter
 from vlm_jax.main import main
-from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.tasks.rectified_flow import LogitNormal
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.vision.dit import DiT
@@ -79,7 +78,6 @@ def smoke() -> Experiment:
         guidance=3.0,
         text_width=8,
         text_layers=1,
-        metrics=(PromptHolds(),),
     )
     return flows.smoke(tiny)
 
@@ -94,7 +92,6 @@ def _scenes(network, *, num_steps: int, peak: float) -> Experiment:
         peak=peak,
         guidance=3.0,
         times=TIMES,
-        metrics=(PromptHolds(),),
         best=Best(metric="validation/prompt_holds"),
     )
 

@@ -1,7 +1,6 @@
 """What every rectified flow shares: the text encoder, the task, the evaluations around a network."""
 
 import dataclasses
-from typing import Any
 
 import flax.linen as nn
 
@@ -29,14 +28,14 @@ def painter(
     integrator: Integrator = HEUN,
     text_width: int = 128,
     text_layers: int = 2,
-    metrics: tuple[Any, ...] = (),
-    reports: tuple[Any, ...] = (),
     best: Best | None = None,
     ema_decay: float = 0.999,
     evaluations: int = 4,
+    validation_batches: int | None = 4,
 ) -> Experiment:
     """AdamW with a warm-up and a cosine from `peak`, the gradient's norm clipped at 1, pictures made with a moving average
-    of the parameters."""
+    of the parameters. Painting takes longer than learning: of
+    validation only the first `validation_batches` are painted."""
     every = -(-num_steps // evaluations)
     return Experiment(
         model=Flow(
@@ -50,7 +49,9 @@ def painter(
             ),
             image_shape=image_shape,
         ),
-        task=RectifiedFlow(metrics=metrics, times=times, integrator=integrator, guidance=guidance),
+        task=RectifiedFlow(
+            metrics=data.metrics, times=times, integrator=integrator, guidance=guidance
+        ),
         train_data=data.train,
         num_steps=num_steps,
         optimizer=AdamW(
@@ -60,7 +61,10 @@ def painter(
             clip_norm=1.0,
             ema_decay=ema_decay,
         ),
-        evaluations=data.evaluations(every=every, reports=reports),
+        evaluations=tuple(
+            dataclasses.replace(e, max_batches=validation_batches if e.every else None)
+            for e in data.evaluations(every=every)
+        ),
         best=best,
         checkpoint_every=max(every // 4, 1),
     )
