@@ -1,14 +1,15 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
 from tests import model_zoo
 from tests.train import toys
 from vlm_jax.data.source import Rows
 from vlm_jax.text.tokenizers import WordTokenizer
-from vlm_jax.train import checkpoints
-from vlm_jax.train.from_run import FromRun
+from vlm_jax.train import checkpoints, from_run
+from vlm_jax.train.from_run import FromRun, PartFromRun, VariablesFromRun
 from vlm_jax.train.loop import train
 from vlm_jax.train.state import init_state, state_hash
 
@@ -77,3 +78,37 @@ def test_other_words_are_refused(before):
     with pytest.raises(ValueError, match="has other words than WordTokenizer has here"):
         FromRun(workdir=str(before), tokenizer=other)({})
     assert FromRun(workdir=str(before), tokenizer=WORDS)({})
+
+
+FOUND = {
+    "params": {"decoder": {"kernel": np.ones(3)}, "encoder": {"kernel": np.ones(5)}},
+    "codebook": {"quantiser": {"vectors": np.full((2, 2), 7.0)}},
+}
+
+
+def test_a_part_begins_as_a_run_of_its_own_left_it_and_the_rest_as_it_was(monkeypatch):
+    monkeypatch.setattr(from_run, "load_variables", lambda workdir, step: FOUND)
+    params = {"part": {"decoder": {"kernel": np.zeros(3)}}, "other": {"kernel": np.zeros(4)}}
+    codebook = {"codebook": {"part": {"quantiser": {"vectors": np.zeros((2, 2))}}}}
+    started = PartFromRun(workdir="run", part="part")
+    assert set(started(params)["part"]) == {"decoder"}  # of the encoder it has nothing
+    assert started(params)["part"]["decoder"]["kernel"].sum() == 3
+    assert started(params)["other"] is params["other"]
+    assert started.collections(codebook)["codebook"]["part"]["quantiser"]["vectors"].max() == 7
+    variables = VariablesFromRun(workdir="run", part="part")({"params": params, **codebook})
+    assert variables.keys() == {"params", "codebook"}
+    assert variables["codebook"]["part"]["quantiser"]["vectors"].max() == 7
+
+
+@pytest.mark.parametrize(
+    "part, params, words",
+    [
+        ("part", {"part": {"decoder": {"kernel": np.zeros(4)}}}, "kernel of shape"),
+        ("part", {"part": {"head": {"kernel": np.zeros(4)}}}, "has no params/head"),
+        ("part", {"other": {}}, "the model has no such part; it has other"),
+    ],
+)
+def test_a_part_of_other_choices_is_refused_in_words(part, params, words, monkeypatch):
+    monkeypatch.setattr(from_run, "load_variables", lambda workdir, step: FOUND)
+    with pytest.raises(ValueError, match=words):
+        PartFromRun(workdir="run", part=part)(params)

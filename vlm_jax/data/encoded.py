@@ -42,6 +42,8 @@ class Encoded(Description):
     `statistics` is a file of `save_statistics`, read instead of measuring: then the pictures of `standardise` need
     not be there. Where it does not have those of these transforms, they are measured.
 
+    dtype "int32" is for encoders that give whole numbers, such as the codes of an image tokenizer, and leaves them so.
+
     A source without a `fingerprint` (`Pictures`, `InMemory`) is encoded in memory and leaves no file.
     Captions go outside: `EachCaption(Encoded(source=...))`, or each picture would be encoded five times.
     """
@@ -59,8 +61,14 @@ class Encoded(Description):
     seed: int = 0  # of random transforms, which draw once for all
 
     def __post_init__(self):
-        if self.dtype not in ("float16", "float32"):
-            raise ValueError(f"dtype: given {self.dtype!r}, expected 'float16' or 'float32'")
+        if self.dtype not in ("float16", "float32", "int32"):
+            raise ValueError(
+                f"dtype: given {self.dtype!r}, expected 'float16', 'float32', or 'int32' for whole numbers"
+            )
+        if self.dtype == "int32" and (self.pool or self.log1p or self.standardise is not None):
+            raise ValueError(
+                "dtype 'int32' keeps whole numbers, which pool, log1p and standardise would not; leave them out"
+            )
         for source in (self.source, self.standardise):
             if hasattr(source, "needs_texts"):
                 name, texts = type(source).__name__, source.needs_texts
@@ -79,7 +87,10 @@ class Encoded(Description):
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
-        features = _float32(self._opened.features[index])
+        features = self._opened.features[index]
+        if self.dtype == "int32":
+            return {**self.example(index), "image": np.array(features)}
+        features = _float32(features)
         if self._statistics is not None:
             features -= self._statistics.mean
             features *= self._statistics.scale

@@ -81,6 +81,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
 
     Every block sows the weights of the text over the memory, "attention" [b i l n], in "intermediates".
     A step beyond the cache's max_length gives NaN, and so does a learned position beyond `max_length`.
+
+    Where it is not `causal` every token sees all others: logits of each of `tokens` itself, some of which are masked
+    (Chang et al. 2022). Such a decoder has no steps; `decoding.masked` writes with it.
     """
 
     vocab_size: int
@@ -89,6 +92,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
     num_heads: int
     hidden: int
     prefix: bool = False
+    causal: bool = True
     max_length: int | None = None  # learned positions up to there; None: sinusoidal
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -100,6 +104,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     def setup(self):
+        if self.prefix and not self.causal:
+            raise ValueError("TransformerDecoder(prefix=True, causal=False): leave one of them out")
         self.embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding))
         self.blocks = [Block(**_shared(self, Block)) for _ in range(self.num_layers)]
         self.vocabulary = Vocabulary(vocab_size=self.vocab_size, dtype=self.dtype)
@@ -112,7 +118,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
         """Logits of the token after each of `tokens`."""
         kept = tokens != PAD
         x = self.embedding(tokens, positions(kept), train=train)
-        mask = causal_mask(tokens.shape[1])
+        length = tokens.shape[1]
+        mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
         num_before = 0
         if self.prefix and memory is not None:
             num_before = memory.mask.shape[1]
@@ -132,6 +139,10 @@ class TransformerDecoder(nn.Module, kw_only=True):
         {"blocks": self-attention's, "memory": cross-attention's, "kept": which places of the former may be
         seen [b n+l], "position": of the next token [b]}
         """
+        if not self.causal:
+            raise ValueError(
+                "TransformerDecoder(causal=False) has no steps: it reads all tokens at once; try MaskedDecoding"
+            )
         num_before = memory.mask.shape[1] if self.prefix and memory is not None else 0
         capacity = num_before + max_length
         caches = [block.self_attention.initial_cache(batch_size, capacity) for block in self.blocks]

@@ -49,7 +49,7 @@ class BatchNorm:
         layer = nn.BatchNorm(
             momentum=self.momentum,
             epsilon=self.epsilon,
-            axis_name=self.axis_name if _is_mapped(self.axis_name) else None,
+            axis_name=self.axis_name if is_mapped(self.axis_name) else None,
             use_running_average=not train,
             # E[x^2] - E[x]^2 loses every digit where the mean is large against the deviation.
             use_fast_variance=False,
@@ -118,6 +118,17 @@ class LayerNorm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainLayerNorm:
+    """LayerNorm without scale and bias: what follows brings them, as in adaLN."""
+
+    epsilon: float = 1e-6
+
+    def __call__(self, x, *, train, dtype=None, name=None, scale_init=nn.initializers.ones):
+        fields = {"epsilon": self.epsilon, "use_scale": False, "use_bias": False, "dtype": dtype}
+        return nn.LayerNorm(**fields, name=name)(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RMSNorm:
     """Zhang and Sennrich 2019: x / sqrt(mean(x^2)) over the last axis, times a scale."""
 
@@ -146,7 +157,7 @@ class NoNorm:
         return x
 
 
-def _is_mapped(axis_name: str | None) -> bool:
+def is_mapped(axis_name: str | None) -> bool:
     try:
         jax.lax.axis_index(axis_name)
     except (NameError, ValueError, TypeError):

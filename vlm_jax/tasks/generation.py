@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding.base import Decoded, Strategy
+from vlm_jax.decoding.guidance import Both, guided
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
@@ -125,13 +126,25 @@ def write(
     *,
     batch_size: int,
     key: jax.Array | None = None,
+    empty: Features | None = None,
+    guidance: float = 1.0,
 ) -> Decoded:
-    """What the strategy writes for a memory, one cached step after another, without dropout."""
-    cache = model.apply(variables, memory, batch_size, strategy.max_length, method="initial_cache")
+    """What the strategy writes for a memory, one cached step after another, without dropout.
+
+    With `guidance` other than 1, away from what the model would write for the memory `empty` (decoding/guidance.py)."""
+
+    def start(memory: Features | None):
+        return model.apply(
+            variables, memory, batch_size, strategy.max_length, method="initial_cache"
+        )
 
     def step(token: Array, cache: Any, memory: Features | None):
         return model.apply(variables, token, cache, memory, method="step")
 
+    if guidance == 1.0:
+        return strategy(step, start(memory), memory, batch_size=batch_size, key=key)
+    cache, memory = Both(given=start(memory), empty=start(empty)), Both(given=memory, empty=empty)
+    step = guided(step, guidance)
     return strategy(step, cache, memory, batch_size=batch_size, key=key)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,58 @@ class FromRun:
                     f"{saved} has other words than {type(self.tokenizer).__name__} has here; begin with a run on the "
                     "same captions"
                 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartFromRun:
+    """`Experiment.init_params`: the module called `part` as the run in `workdir` trained it, by itself; everything else
+    as it was drawn. What of that run the part does not have is left out.
+    """
+
+    workdir: str
+    part: str
+    step: int | None = None
+
+    def __call__(self, params: Any) -> Any:
+        return self._placed("params", params, load_variables(Path(self.workdir), self.step))
+
+    def collections(self, collections: Any) -> Any:
+        """The part's other collections, such as a codebook."""
+        found = load_variables(Path(self.workdir), self.step)
+        return {
+            name: self._placed(name, tree, found) if self.part in tree else tree
+            for name, tree in collections.items()
+        }
+
+    def _placed(self, name: str, tree: Any, found: Any) -> Any:
+        if self.part not in tree:
+            raise ValueError(
+                f"PartFromRun(part={self.part!r}): the model has no such part; it has {', '.join(tree)}"
+            )
+        if name not in found:
+            raise ValueError(f"{self.workdir} has no {name!r}, which {self.part} has")
+        return {**tree, self.part: self._kept(found[name], tree[self.part], name)}
+
+    def _kept(self, found: Any, wanted: Any, place: str) -> Any:
+        if not isinstance(wanted, Mapping):
+            if found.shape != wanted.shape:
+                raise ValueError(
+                    f"{self.workdir} has {place} of shape {found.shape}, {self.part} has {wanted.shape}: it was trained "
+                    "with other choices"
+                )
+            return found
+        missing = [key for key in wanted if key not in found]
+        if missing:
+            raise ValueError(
+                f"{self.workdir} has no {place}/{missing[0]}, which {self.part} has: it was trained with other choices"
+            )
+        return {key: self._kept(found[key], wanted[key], f"{place}/{key}") for key in wanted}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariablesFromRun(PartFromRun):
+    """`Encoded.init_params`: the same for parameters and all other collections, variables -> variables."""
+
+    def __call__(self, variables: Any) -> Any:
+        rest = {name: tree for name, tree in variables.items() if name != "params"}
+        return {"params": super().__call__(variables["params"]), **self.collections(rest)}

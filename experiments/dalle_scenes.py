@@ -1,0 +1,183 @@
+"""Text to picture by codes at toy scale, after DALL-E (Ramesh et al. 2021, arXiv 2102.12092), Parti (Yu et al. 2022,
+arXiv 2206.10789) and MaskGIT (Chang et al. 2022, arXiv 2202.04200), with the guidance of Ho and Salimans 2022 (2207.12598).
+
+    python -m experiments.image_tokenizer fsq train --workdir runs/image_tokenizer
+    python -m experiments.dalle_scenes transformer train --workdir runs/dalle --tokenizer runs/image_tokenizer
+    python -m experiments.dalle_scenes transformer evaluate --workdir runs/dalle --record
+    python -m experiments.dalle_scenes maskgit train --workdir runs/maskgit --tokenizer runs/image_tokenizer
+
+A prompt is read by a Transformer, and a decoder writes the 64 codes of a picture of 64x64, row by row (`transformer`, and
+`lstm` for comparison), by the same steps and samplers as captions; or all at once, the surest first (`maskgit`). The
+image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen. The half of it that paints stands in
+the checkpoint. The pictures are the scenes made here: 8,000 to train on, with five captions each. The codes of the training
+pictures are computed once and cached.
+
+There is no published number for these pictures. A prompt holds where an exact reader finds in the picture all that it says
+(metrics/prompt_holds.py); how often it does so after the image tokenizer's round trip is the most that can be reached.
+
+Departures: DALL-E reads text and codes as one sequence; here, as in Parti, the codes attend to the text. Both have
+billions of parameters; here they are two million.
+"""
+
+import dataclasses
+import sys
+from typing import Any
+
+from experiments import image_tokenizer, picture_data
+from vlm_jax.data.codes import CodesToTarget
+from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.pipeline import Pipeline
+from vlm_jax.data.sampling import EachCaption
+from vlm_jax.data.source import Tfds
+from vlm_jax.data.text_transforms import Keep, Tokenize
+from vlm_jax.decoding.masked import MaskedDecoding
+from vlm_jax.decoding.sampling import Sampling
+from vlm_jax.language.attention_decoder import AttentionDecoder
+from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
+from vlm_jax.layers.quantisation import FiniteScalarQuantiser
+from vlm_jax.main import main
+from vlm_jax.models.picture_generator import PictureGenerator
+from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.from_run import PartFromRun, VariablesFromRun
+from vlm_jax.train.optimizers import AdamW, WarmupCosine
+from vlm_jax.types import BOS, NUM_SPECIAL, PAD, UNK
+from vlm_jax.vision.image_tokenizer import CodesOf, ImageTokenizer
+
+CITATION = "after Ramesh et al. 2021, Chang et al. 2022"
+PAPER = {"transformer": {}, "lstm": {}, "maskgit": {}}
+PLACES = 64  # 8x8 codes
+
+
+def transformer(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+    """Four layers of width 192, code after code."""
+    return _painter(_decoder(), tokenizer)
+
+
+def lstm(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+    """An LSTM of width 512 that attends to the prompt, code after code."""
+    decoder = AttentionDecoder(
+        vocab_size=image_tokenizer.NUM_CODES + NUM_SPECIAL,
+        width=512,
+        embedding_width=192,
+        attention_width=192,
+    )
+    return _painter(decoder, tokenizer)
+
+
+def maskgit(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+    """The Transformer reading in both directions; twelve readings a picture."""
+    return _painter(_decoder(causal=False), tokenizer, masked=True)
+
+
+def smoke() -> Experiment:
+    """Two steps, tiny, with an image tokenizer that knows nothing."""
+    decoder = _decoder(width=8, num_layers=1, num_heads=2)
+    small = image_tokenizer.image_tokenizer(
+        FiniteScalarQuantiser(levels=(8, 8, 8)), (8,), num_blocks=0
+    )
+    tiny = _painter(
+        decoder, None, small, config="tiny", width=8, num_layers=1, batch_size=4, num_steps=2
+    )
+    evaluation = tiny.evaluations[0]
+    prompts = dataclasses.replace(evaluation.data, batch_size=4)
+    evaluation = dataclasses.replace(evaluation, data=prompts, every=None, max_batches=1)
+    return dataclasses.replace(tiny, evaluations=(evaluation,), log_every=1)
+
+
+def _decoder(
+    *,
+    causal: bool = True,
+    width: int = 192,
+    num_layers: int = 4,
+    num_heads: int = 4,
+) -> TransformerDecoder:
+    return TransformerDecoder(
+        vocab_size=image_tokenizer.NUM_CODES + NUM_SPECIAL,
+        width=width,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        hidden=4 * width,
+        max_length=PLACES + 2,  # with BOS and EOS
+        causal=causal,
+    )
+
+
+def _painter(
+    decoder: Any,
+    tokenizer: str | None,
+    codec: ImageTokenizer | None = None,
+    *,
+    masked: bool = False,
+    config: str | None = None,
+    width: int = 192,
+    num_layers: int = 2,
+    batch_size: int = 64,
+    num_steps: int = 3600,
+) -> Experiment:
+    codec = image_tokenizer.fsq().model if codec is None else codec
+    data = picture_data.scenes(batch_size=batch_size, config=config)
+
+    def pairs(split: str, rows: int, *, train: bool = False) -> Pipeline:
+        """Every caption with the codes of its picture, computed once by the run in `tokenizer`."""
+        codes = Encoded(
+            source=Tfds("scenes", split, config=config),
+            encoder=CodesOf(tokenizer=codec),
+            init_params=tokenizer and VariablesFromRun(workdir=tokenizer, part="tokenizer"),
+            transforms=image_tokenizer.pixels(),
+            dtype="int32",
+        )
+        return Pipeline(
+            source=EachCaption(codes),
+            transforms=(
+                CodesToTarget(num_codes=image_tokenizer.NUM_CODES),
+                Tokenize(tokenizer=data.tokenizer, max_length=data.max_length, output="text"),
+                Keep(keys=("text", "target")),
+            ),
+            batch_size=rows,
+            train=train,
+        )
+
+    model = PictureGenerator(
+        decoder=decoder,
+        text_encoder=TransformerEncoder(
+            vocab_size=data.tokenizer.vocab_size,
+            width=width,
+            num_layers=num_layers,
+            num_heads=4,
+            hidden=4 * width,
+            max_length=data.max_length,
+        ),
+        image_tokenizer=codec,
+    )
+    if masked:
+        kind, decoding = MaskedTextToImage, MaskedDecoding(max_length=PLACES, num_steps=12)
+    else:
+        kind = TextToImage
+        decoding = Sampling(
+            max_length=PLACES + 1, min_length=PLACES + 1, banned=(PAD, BOS, UNK), top_p=0.95
+        )
+    every = -(-num_steps // 4)
+    return Experiment(
+        model=model,
+        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=data.metrics),
+        train_data=pairs("train", batch_size, train=True),
+        num_steps=num_steps,
+        optimizer=AdamW(
+            learning_rate=WarmupCosine(peak=2e-3, warmup_steps=200, num_steps=num_steps),
+            clip_norm=1.0,
+            weight_decay=0.05,
+            frozen=(r"^image_tokenizer/",),
+        ),
+        init_params=tokenizer and PartFromRun(workdir=tokenizer, part="image_tokenizer"),
+        evaluations=(
+            *data.evaluations(every=every, loss=False),
+            Evaluation(name="codes", data=pairs("validation", 100), every=every, predict=False),
+        ),
+        checkpoint_every=every,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(transformer, lstm, maskgit, smoke))

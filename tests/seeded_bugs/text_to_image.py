@@ -1,0 +1,118 @@
+"""Text to picture by codes: which code is which, what is seen, and which way guidance pulls."""
+
+import jax.numpy as jnp
+
+from tests.invariants import text_to_image_checks
+from tests.seeded_bugs.harness import Room, bug
+from vlm_jax.data import codes
+from vlm_jax.decoding import guidance, masked
+from vlm_jax.language import transformer
+from vlm_jax.models import picture_generator
+from vlm_jax.tasks import generation, painting, text_to_image
+from vlm_jax.types import PAD
+
+ROOM = "text to codes"
+GUIDE = (guidance, "guide")
+LEAST = (masked, "least")
+DROPPED = (painting.Painting, "with_dropped_prompts")
+MASKED = (text_to_image.MaskedTextToImage, "masked")
+
+
+@bug("codes are shifted by one as tokens", ROOM, (codes, "NUM_SPECIAL"))
+def _(real):
+    return real + 1
+
+
+@bug("codes are shifted by one when painted", ROOM, (picture_generator, "NUM_SPECIAL"))
+def _(real):
+    return real - 1
+
+
+@bug("the decoder sees the target", ROOM, (generation, "shift"))
+def _(real):
+    def shift(batch):
+        _, labels, mask = real(batch)
+        return labels, labels, mask
+
+    return shift
+
+
+@bug("the decoder sees what comes later", ROOM, (transformer, "causal_mask"))
+def _(real):
+    return lambda length: jnp.ones((1, length, length), bool)
+
+
+@bug("guidance pulls the wrong way", ROOM, GUIDE)
+def _(real):
+    return lambda given, empty, scale: real(empty, given, scale)
+
+
+@bug("guidance begins at the condition", ROOM, GUIDE)
+def _(real):
+    return lambda given, empty, scale: real(given, empty, scale + 1.0)
+
+
+@bug("guidance is left out", ROOM, GUIDE)
+def _(real):
+    return lambda given, empty, scale: given
+
+
+@bug("the empty prompt keeps its cache", ROOM, (guidance, "guided"))
+def _(real):
+    def guided(step, scale):
+        both = real(step, scale)
+
+        def step_both(token, cache, memory):
+            logits, after = both(token, cache, memory)
+            return logits, after.replace(empty=after.given)
+
+        return step_both
+
+    return guided
+
+
+@bug("no prompt is left empty", ROOM, DROPPED)
+def _(real):
+    return lambda self, batch, key: batch
+
+
+@bug("every prompt is left empty", ROOM, DROPPED)
+def _(real):
+    return lambda self, batch, key: {**batch, "text": painting.no_prompt(batch["text"])}
+
+
+@bug("the empty prompt is nothing at all", ROOM, (painting, "no_prompt"))
+def _(real):
+    return lambda text: jnp.full_like(real(text), PAD)
+
+
+@bug("the share that is masked falls in a line", ROOM, (text_to_image, "masked_share"))
+def _(real):
+    return lambda done: 1.0 - done
+
+
+@bug("decoding unmasks in a line", ROOM, (masked, "masked_share"))
+def _(real):
+    return lambda done: 1.0 - done
+
+
+@bug("masks are the same in all rows", ROOM, MASKED)
+def _(real):
+    def mask(self, batch, key):
+        found = real(self, batch, key)
+        return jnp.broadcast_to(found[:1], found.shape)
+
+    return mask
+
+
+@bug("the surest are masked again", ROOM, LEAST)
+def _(real):
+    return lambda x, number: real(jnp.where(jnp.isfinite(x), -x, x), number)
+
+
+@bug("codes that were sure are drawn again", ROOM, LEAST)
+def _(real):
+    return lambda x, number: jnp.arange(x.shape[-1]) < number
+
+
+ROOMS = {ROOM: Room(text_to_image_checks.QUICK, text_to_image_checks.Painter)}

@@ -1,0 +1,75 @@
+"""What a painter cannot be trained on, or with, is refused in words."""
+
+import dataclasses
+from types import SimpleNamespace as Part
+
+import numpy as np
+import pytest
+
+from vlm_jax.decoding.masked import MaskedDecoding
+from vlm_jax.decoding.sampling import Sampling
+from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
+from vlm_jax.types import BOS, EOS, PAD
+
+WORDS = Part(vocab_size=8)
+SAMPLING = Sampling(max_length=5, min_length=5)
+TASK = TextToImage(tokenizer=WORDS, decoding=SAMPLING)
+
+
+def model(**changes):
+    parts = {
+        "decoder": Part(vocab_size=13),
+        "text_encoder": Part(vocab_size=8),
+        "image_tokenizer": Part(num_places=4, quantiser=Part(num_codes=9)),
+    }
+    return Part(**{**parts, **changes})
+
+
+def batch(target=(BOS, 4, 12, 5, 6, EOS), text=(BOS, 4, EOS, PAD)):
+    return {
+        "text": np.array([[BOS, EOS, PAD, PAD], text], np.int32),
+        "target": np.array([[BOS, 4, 4, 4, 4, EOS], target], np.int32),
+        "valid": np.ones(2, bool),
+        "id": np.array([3, 17], np.int32),
+    }
+
+
+def test_what_fits_is_taken():
+    TASK.check(model(), batch())
+
+
+@pytest.mark.parametrize(
+    "changes, given, words",
+    [
+        ({}, {"target": (BOS, 4, 13, 5, 6, EOS)}, "example id 17: its target .* from 4 to 12"),
+        ({}, {"target": (BOS, 4, 3, 5, 6, EOS)}, "example id 17"),
+        ({}, {"target": (4, 4, 4, 5, 6, 7)}, "expected BOS, 4 codes"),
+        ({}, {"text": (BOS, 4, 5, 6)}, "example id 17: its prompt has not exactly one EOS"),
+        ({"decoder": Part(vocab_size=12)}, {}, "vocab_size 12, expected 13"),
+        ({"text_encoder": Part(vocab_size=9)}, {}, "vocab_size 8, the text encoder 9"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes, given, words):
+    with pytest.raises(ValueError, match=words):
+        TASK.check(model(**changes), batch(**given))
+
+
+def test_a_search_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="max_length 6 and min_length 5, expected 5 of both"):
+        longer = Sampling(max_length=6, min_length=5)
+        dataclasses.replace(TASK, decoding=longer).check(model(), batch())
+    masked = MaskedTextToImage(tokenizer=WORDS, decoding=MaskedDecoding(max_length=9))
+    with pytest.raises(ValueError, match="max_length 9, expected 4"):
+        masked.check(model(), batch())
+
+
+def test_guidance_needs_prompts_that_were_left_empty():
+    with pytest.raises(ValueError, match="prompt_dropout"):
+        dataclasses.replace(TASK, guidance=3.0, prompt_dropout=0.0)
+    with pytest.raises(ValueError, match="guidance: given -1"):
+        dataclasses.replace(TASK, guidance=-1.0)
+
+
+def test_readings_are_at_least_one_and_at_most_the_places():
+    with pytest.raises(ValueError, match=r"num_steps=9\): expected 1 .. max_length = 8"):
+        MaskedDecoding(max_length=8, num_steps=9)

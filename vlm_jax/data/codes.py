@@ -1,0 +1,35 @@
+"""The codes of a picture as tokens to generate."""
+
+import dataclasses
+
+import numpy as np
+
+from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CodesToTarget:
+    """The codes at `key`, Int[n 1] as `Encoded(dtype="int32")` gives them -> Int32[n+2] at `output`; `key` is taken away.
+
+    [[0], [7], [2]] -> [BOS, 4, 11, 6, EOS]
+    """
+
+    num_codes: int
+    key: str = "image"
+    output: str = "target"
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        codes = np.asarray(example[self.key])
+        rest = {key: value for key, value in example.items() if key != self.key}
+        if codes.dtype.kind not in "iu" or codes.ndim != 2 or codes.shape[1] != 1:
+            raise ValueError(
+                f"CodesToTarget: {self.key!r} of example {int(example['id'])} is {codes.dtype} {codes.shape}, expected "
+                "whole numbers [n 1]; try Encoded(encoder=CodesOf(...), dtype='int32')"
+            )
+        if codes.size and not (0 <= codes.min() and codes.max() < self.num_codes):
+            raise ValueError(
+                f"CodesToTarget: {self.key!r} of example {int(example['id'])} has codes from {codes.min()} to "
+                f"{codes.max()}, expected 0 to {self.num_codes - 1}"
+            )
+        tokens = np.concatenate([[BOS], codes[:, 0] + NUM_SPECIAL, [EOS]])
+        return {**rest, self.output: tokens.astype(np.int32)}

@@ -1,0 +1,42 @@
+"""A text encoder and a network over pictures as one model that says where a noisy picture should move."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vlm_jax.types import Batch, Features
+
+
+class Flow(nn.Module, kw_only=True):
+    """The velocity of a picture between noise, at time 0, and what the prompt says, at time 1.
+
+        batch["text"] -> text_encoder --> memory --+
+        batch["image"], batch["time"] -------------+-- network --> velocity
+
+    `network(image, time, memory, train=...)` is any of vision/unet.py and vision/dit.py. `image_shape` is what is painted
+    where a batch has no picture, as (height, width, channels).
+    """
+
+    network: nn.Module
+    text_encoder: nn.Module
+    image_shape: tuple[int, int, int]
+
+    def encode(self, batch: Batch, *, train: bool) -> Features:
+        """What the network is told of the prompt: the memory."""
+        return self.text_encoder(batch["text"], train=train)
+
+    def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b h w c"]:
+        """The velocity of batch["image"] at batch["time"] [b], 0 where the batch has no time."""
+        time = batch.get("time", jnp.zeros(batch["image"].shape[0]))
+        return self.velocity(batch["image"], time, self.encode(batch, train=train), train=train)
+
+    def velocity(
+        self,
+        image: Float[Array, "b h w c"],
+        time: Float[Array, "b"],
+        memory: Features,
+        *,
+        train: bool,
+    ) -> Float[Array, "b h w c"]:
+        """The same, for a memory that is there already."""
+        return self.network(image, time, memory, train=train)

@@ -1,0 +1,153 @@
+"""Pictures by rectified flow: straight paths from noise to pictures, whose velocity a model learns.
+
+Liu et al. 2023 (arXiv 2209.03003) and Lipman et al. 2023 (arXiv 2210.02747).
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.decoding import guidance
+from vlm_jax.decoding.base import tile
+from vlm_jax.decoding.integrators import Heun, Integrator
+from vlm_jax.metrics.base import Mean
+from vlm_jax.tasks.base import Aux
+from vlm_jax.tasks.painting import Painted, Painting, no_prompt
+from vlm_jax.types import Array, Batch, Variables
+
+
+class Times(Protocol):
+    def __call__(self, key: jax.Array) -> Array:
+        """A time in (0, 1) to learn the velocity at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """All times alike (Liu et al. 2023, eq. 1)."""
+
+    def __call__(self, key: jax.Array) -> Array:
+        return jax.random.uniform(key)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitNormal:
+    """logit(t) from a normal distribution: the middle of the path more often than its ends (Esser et al. 2024, arXiv
+    2403.03206, section 3.1). Time runs the other way there; here a negative `mean` favours noise."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __call__(self, key: jax.Array) -> Array:
+        return jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RectifiedFlow(Painting):
+    """Minimises, per valid row, the mean over the numbers of a picture of (velocity - (picture - noise))^2 at the place
+    t picture + (1 - t) noise of the straight path between them, t drawn by `times` for each row.
+
+    A prediction starts from noise and follows the velocity with `integrator`. With `guidance` g the velocity is that
+    without the prompt, plus g times what the prompt changes: 1 is without guidance (Ho and Salimans 2022).
+
+    In an evaluation noise and time of a row follow from its id, and are the same at every step of training.
+    """
+
+    times: Times = LogitNormal()
+    integrator: Integrator = Heun()
+    guidance: float = 3.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        guidance.check(self.guidance)
+
+    def loss(
+        self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
+    ) -> tuple[Array, Aux]:
+        picture, rows = batch["image"], batch["valid"].shape[0]
+        if train:
+            keys = jax.random.split(jax.random.fold_in(rngs["noise"], 0), rows)
+            batch = self.with_dropped_prompts(batch, jax.random.fold_in(rngs["noise"], 1))
+        else:
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(batch["id"])
+        place = jax.vmap(self.on_path)(keys, picture)
+        state = [name for name in variables if name != "params"] if train else []
+        velocity, updated = model.apply(
+            variables,
+            {**batch, "image": place.image, "time": place.time},
+            train=train,
+            rngs=rngs,
+            mutable=state,
+        )
+        error = jnp.square(velocity - place.velocity).mean((1, 2, 3))
+        loss = Mean.of(error, batch["valid"])
+        return loss.total / jnp.maximum(loss.count, 1.0), Aux({"loss": loss}, updated)
+
+    def on_path(self, key: jax.Array, picture: Array) -> "Place":
+        """A place on the way from noise to one picture [h w c], both drawn by the key."""
+        time_key, noise_key = jax.random.split(key)
+        time, noise = self.times(time_key), jax.random.normal(noise_key, picture.shape)
+        return Place(
+            image=time * picture + (1.0 - time) * noise, time=time, velocity=picture - noise
+        )
+
+    def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Painted:
+        """`num_samples` pictures a row. The noise of one depends on (key, row, sample) and on nothing else."""
+        rows, samples = batch["valid"].shape[0], self.num_samples
+        memory = tile(self.condition(model, variables, batch), samples, rows)
+        start = noise(key, rows, samples, model.image_shape)  # [b*s h w c]
+
+        def velocity(image, time, memory):
+            time = jnp.broadcast_to(time, image.shape[:1])
+            return model.apply(variables, image, time, memory, train=False, method="velocity")
+
+        if self.guidance == 1.0:
+            found = self.integrator(lambda x, t: velocity(x, t, memory), start)
+        else:
+            nothing = {**batch, "text": no_prompt(batch["text"])}
+            empty = model.apply(variables, nothing, train=False, method="encode")
+            both = jax.tree.map(
+                lambda *parts: jnp.concatenate(parts), memory, tile(empty, samples, rows)
+            )
+
+            def guided(x, t):
+                given, without = jnp.split(velocity(jnp.concatenate([x, x]), t, both), 2)
+                return guidance.guide(given, without, self.guidance)
+
+            found = self.integrator(guided, start)
+        return Painted(images=self.shown(found).reshape(rows, samples, *model.image_shape))
+
+    def check(self, model: Any, batch: Batch) -> None:
+        super().check(model, batch)
+        shape, expected = np.shape(batch["image"])[1:], tuple(model.image_shape)
+        if shape != expected:
+            raise ValueError(
+                f"the pictures of the batch are {shape}, the model has image_shape {expected}; give both the same"
+            )
+        largest, vocab_size = int(np.max(batch["text"])), model.text_encoder.vocab_size
+        if largest >= vocab_size:
+            raise ValueError(
+                f"a prompt has token {largest}, expected less than the text encoder's vocab_size {vocab_size}"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """A place on the path, when one is there, and where it moves to."""
+
+    image: Array  # Float[h w c]
+    time: Array  # Float[]
+    velocity: Array  # Float[h w c]
+
+
+def noise(key: jax.Array, rows: int, samples: int, shape: tuple[int, ...]) -> Array:
+    """Float[rows*samples *shape], the samples of a row side by side, each of a key of its own."""
+
+    def of(row, sample):
+        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, row), sample), shape)
+
+    row, sample = jnp.divmod(jnp.arange(rows * samples), samples)
+    return jax.vmap(of)(row, sample)

@@ -1,0 +1,188 @@
+"""Text to picture by codes: one after another, or the surest first."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vlm_jax.decoding import guidance
+from vlm_jax.decoding.base import Decoded
+from vlm_jax.decoding.masked import MASK, least, masked_share
+from vlm_jax.metrics.base import Mean
+from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.tasks.generation import Generation, write
+from vlm_jax.tasks.painting import Painted, Painting, no_prompt
+from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Array, Batch, Features, Variables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextToImage(Painting):
+    """Minimises the cross-entropy of batch["target"] [b n+2] = BOS, the codes of a picture row by row, EOS, given
+    batch["text"]; nats per code (and EOS). Of a model that is a `PictureGenerator`.
+
+    `tokenizer` is that of the prompts. `decoding` writes n + 1 tokens `num_samples` times, of which the last, EOS, is not
+    painted; `guidance` is that of guidance.py: 1 for none.
+    """
+
+    tokenizer: Any
+    decoding: Any
+    guidance: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        guidance.check(self.guidance)
+        if self.guidance != 1.0 and not self.prompt_dropout:
+            raise ValueError(
+                f"guidance {self.guidance} leaves pictures without a prompt behind, which a model learns from "
+                "prompt_dropout only; given 0, try 0.1"
+            )
+
+    def loss(
+        self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
+    ) -> tuple[Array, Aux]:
+        batch = self._prompted(batch, rngs, train)
+        writing = Generation(tokenizer=None, decoding=self.decoding)
+        return writing.loss(model, variables, batch, rngs=rngs, train=train)
+
+    def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Painted:
+        memory = self.condition(model, variables, batch)
+        empty = None
+        if self.guidance != 1.0:
+            nothing = {**batch, "text": no_prompt(batch["text"])}
+            empty = model.apply(variables, nothing, train=False, method="encode")
+        written = self.write(model, variables, memory, empty, key)
+        tokens = written.tokens[..., : model.image_tokenizer.num_places]  # [b s n]
+        images = model.apply(variables, tokens.reshape(-1, tokens.shape[-1]), method="paint")
+        return Painted(images=self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:])))
+
+    def write(
+        self, model: Any, variables: Variables, memory: Features, empty: Features | None, key: Any
+    ) -> Decoded:
+        """The tokens of `num_samples` pictures for each row of the memory [b s l]."""
+        return write(
+            model,
+            variables,
+            memory,
+            self.strategy,
+            batch_size=memory.mask.shape[0],
+            key=key,
+            empty=empty,
+            guidance=self.guidance,
+        )
+
+    @property
+    def strategy(self) -> Any:
+        return dataclasses.replace(self.decoding, num_results=self.num_samples)
+
+    def check(self, model: Any, batch: Batch) -> None:
+        super().check(model, batch)
+        tokenizer, decoder = model.image_tokenizer, model.decoder
+        places, codes = tokenizer.num_places, tokenizer.quantiser.num_codes
+        if decoder.vocab_size != codes + NUM_SPECIAL:
+            raise ValueError(
+                f"the decoder has vocab_size {decoder.vocab_size}, expected {codes + NUM_SPECIAL}: the {codes} codes of "
+                f"the image tokenizer and {NUM_SPECIAL} that are none"
+            )
+        if model.text_encoder.vocab_size != self.tokenizer.vocab_size:
+            raise ValueError(
+                f"the tokenizer of prompts has vocab_size {self.tokenizer.vocab_size}, the text encoder "
+                f"{model.text_encoder.vocab_size}; give both the same number"
+            )
+        self._check_length(places)
+        target = np.asarray(batch["target"])[np.asarray(batch["valid"])]
+        ids = np.asarray(batch["id"])[np.asarray(batch["valid"])]
+        inner = target[:, 1:-1]
+        wrong = (target[:, 0] != BOS) | (target[:, -1] != EOS)
+        wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= decoder.vocab_size).any(1)
+        if target.shape[1] != places + 2 or wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"example id {ids[row]}: its target begins with {target[row, :3].tolist()} and is {target.shape[1]} long; "
+                f"expected BOS, {places} codes from {NUM_SPECIAL} to {decoder.vocab_size - 1}, EOS: make it with "
+                "data.codes.CodesToTarget"
+            )
+
+    def _check_length(self, places: int) -> None:
+        given = (self.decoding.max_length, self.decoding.min_length)
+        if given != (places + 1, places + 1):
+            raise ValueError(
+                f"decoding has max_length {given[0]} and min_length {given[1]}, expected {places + 1} of both: a code for "
+                "each place of the picture, and EOS"
+            )
+
+    def _prompted(self, batch: Batch, rngs: dict, train: bool) -> Batch:
+        if not (train and self.prompt_dropout):
+            return batch
+        return self.with_dropped_prompts(batch, rngs["noise"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedTextToImage(TextToImage):
+    """Minimises the cross-entropy of the codes that are masked, given those that are not and batch["text"]; nats per
+    masked code. Chang et al. 2022 (MaskGIT, arXiv 2202.04200), section 3.1.
+
+    Of n codes ceil(n cos(pi r / 2)) are masked, for r uniform in [0, 1), a row each; the decoder reads in both directions
+    (causal=False) and never sees what it is to predict. The masks of an evaluation are drawn from the id of the row, so
+    that every evaluation has the same.
+    """
+
+    def loss(
+        self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
+    ) -> tuple[Array, Aux]:
+        batch = self._prompted(batch, rngs, train)
+        codes = batch["target"][:, 1:-1]
+        masked = self.masked(batch, rngs.get("sampling") if train else None)
+        state = [name for name in variables if train and name != "params"]
+        logits, updated = model.apply(
+            variables,
+            {**batch, "target": jnp.where(masked, MASK, codes)},
+            train=train,
+            rngs=rngs,
+            mutable=state,
+        )
+        nll = softmax_cross_entropy(logits, codes)
+        counted = masked & batch["valid"][:, None]
+        correct = (logits.argmax(-1) == codes).astype(jnp.float32)
+        metrics = {"loss": Mean.of(nll, counted), "token_accuracy": Mean.of(correct, counted)}
+        count = jnp.maximum(counted.sum(), 1).astype(jnp.float32)
+        return jnp.where(counted, nll, 0.0).sum() / count, Aux(metrics, updated)
+
+    def masked(self, batch: Batch, key: jax.Array | None) -> Array:
+        """Bool[b n]: which codes are masked."""
+        rows, places = batch["target"].shape[0], batch["target"].shape[1] - 2
+        if key is None:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
+        else:
+            keys = jax.random.split(key, rows)
+
+        def of_row(key):
+            share_key, place_key = jax.random.split(key)
+            share = masked_share(jax.random.uniform(share_key))
+            number = jnp.ceil(share * places)
+            return least(jax.random.uniform(place_key, (places,)), number)
+
+        return jax.vmap(of_row)(keys)
+
+    def write(self, model, variables, memory, empty, key) -> Decoded:
+        rows = memory.mask.shape[0]
+
+        def read(tokens, memory):
+            return model.apply(variables, tokens, memory, train=False, method="read")
+
+        if self.guidance == 1.0:
+            return self.strategy(read, memory, batch_size=rows, key=key)
+
+        def read_both(tokens, memory):
+            given, without = read(tokens, memory.given), read(tokens, memory.empty)
+            return guidance.guide(given, without, self.guidance)
+
+        both = guidance.Both(given=memory, empty=empty)
+        return self.strategy(read_both, both, batch_size=rows, key=key)
+
+    def _check_length(self, places: int) -> None:
+        if self.decoding.max_length != places:
+            raise ValueError(
+                f"decoding has max_length {self.decoding.max_length}, expected {places}: a code for each place"
+            )
