@@ -65,10 +65,11 @@ def check_objects_that_touch_are_two():
 def check_what_is_no_shape_or_no_colour_is_an_object_that_nothing_names():
     picture = drawn(("circle", "red", 14, 14, 9))
     picture[40:44, 16:60] = (40, 90, 215)
-    picture[50:60, 50:60] = (90, 60, 30)
+    picture[50:60, 50:60] = (0, 200, 220)
+    picture[4:12, 50:58] = picture[4:12, 50:58] // 2 + np.array([108, 18, 20], np.uint8)  # a ghost
     found = scene_reader.read_scene(picture).objects
-    assert len(found) == 3
-    assert sum(scene_reader.UNKNOWN in (each.shape, each.color) for each in found) == 2
+    assert len(found) == 4
+    assert sum(scene_reader.UNKNOWN in (each.shape, each.color) for each in found) == 3
 
 
 # ---- judging
@@ -167,6 +168,9 @@ def check_frechet_by_hand():
     rank_one = np.full((2, 2), 0.5)
     found = frechet.frechet_distance(np.zeros(2), np.diag([1.0, 0.0]), np.zeros(2), rank_one)
     np.testing.assert_allclose(found, 2 - 2**0.5)
+    across = np.array([[0.5, -0.5], [-0.5, 0.5]])
+    found = frechet.frechet_distance(np.zeros(2), rank_one, np.zeros(2), across)
+    np.testing.assert_allclose(found, 2)
 
 
 def check_facts_that_are_kept_by_hand():
