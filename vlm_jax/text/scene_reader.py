@@ -29,6 +29,7 @@ DARKER = 45.0  # than the background, or lighter: what has no colour is no cloud
 MAX_MISFIT = 0.22  # squared error of the best outline over the squared shares
 SEARCH = 0.10  # a larger one may be that of two objects that touch, if together they fit
 MAX_TOGETHER = 0.08  # so well
+FEW = 6  # areas; of noise, which has more, the search would take seconds
 LARGEST = 1700  # pixels that four objects may cover
 SIDE = 2 * (RADII[-1] * 120 // 100 + 1) + 1  # of the square in which any outline lies
 SOFTNESS = (0.0, 0.7, 1.2)  # of the edge, in pixels: generated pictures may be a little blurred
@@ -55,9 +56,9 @@ def read_scene(picture: np.ndarray) -> Scene:
             f"[{PICTURE_SIZE} {PICTURE_SIZE} 3]"
         )
     pixels = picture.astype(np.float64)
-    objects = []
-    for color, core, share in _coloured(pixels):
-        objects += _fitted(color, core, share)
+    areas, objects = list(_coloured(pixels)), []
+    for color, core, share in areas:
+        objects += _fitted(color, core, share, apart=len(areas) <= FEW)
     return Scene(objects=tuple(sorted(objects, key=lambda each: (each.x, each.y))))
 
 
@@ -135,11 +136,12 @@ def _grown(cores: list[np.ndarray]) -> np.ndarray:
 # ---- by shape
 
 
-def _fitted(color: str, core: np.ndarray, share: np.ndarray) -> list[SceneObject]:
-    """The object whose outline fits the share; several, where they touch; one of an unknown shape, where none does."""
+def _fitted(color: str, core: np.ndarray, share: np.ndarray, apart: bool) -> list[SceneObject]:
+    """The object whose outline fits the share; several, where they touch and are to be told `apart`; one of an unknown
+    shape, where none does."""
     misfit, best = _near_its_place(share)
     found = [best]
-    if misfit > SEARCH and core.sum() < LARGEST:
+    if apart and misfit > SEARCH and core.sum() < LARGEST:
         together, several = _one_after_another(share)
         if together < min(misfit, MAX_TOGETHER):
             misfit, found = together, several
