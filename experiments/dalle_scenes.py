@@ -36,7 +36,6 @@ from vlm_jax.language.attention_decoder import AttentionDecoder
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser
 from vlm_jax.main import main
-from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.models.picture_generator import PictureGenerator
 from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
 from vlm_jax.train.evaluation import Evaluation
@@ -115,7 +114,7 @@ def _painter(
     width: int = 192,
     num_layers: int = 2,
     batch_size: int = 64,
-    num_steps: int = 4000,
+    num_steps: int = 3600,
 ) -> Experiment:
     codec = image_tokenizer.fsq().model if codec is None else codec
     data = picture_data.scenes(batch_size=batch_size, config=config)
@@ -162,9 +161,7 @@ def _painter(
     every = -(-num_steps // 4)
     return Experiment(
         model=model,
-        task=kind(
-            tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=(PromptHolds(),)
-        ),
+        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=data.metrics),
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
         optimizer=AdamW(

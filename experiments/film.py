@@ -4,16 +4,19 @@
     python -m experiments.film scenes evaluate --workdir runs/film --record
 
 A GRU reads the question; its last state says how every feature of a convolutional network over the picture is scaled and
-shifted, in each of three residual blocks. On the pictures made here, from pixels, questions of seven types; `test_unseen` has
+shifted, in each of four residual blocks. On the pictures made here, from pixels, questions of seven types; `test_unseen` has
 pairs of colour and shape that training never shows. The paper's number is for CLEVR (table 1, from pixels: 97.6), which is not
 here; ours are in experiments/results.
 
 Departures from the paper:
-- section 3: three convolutions of 16, 32 and 64 features, each halving a picture of 64x64; three blocks of 64 features
+- section 3: three convolutions of 16, 32 and 64 features, each halving a picture of 64x64; four blocks of 64 features
   on the 8x8 grid (the paper: four convolutions of 128 on 224x224, four blocks of 128 on 14x14). A GRU of 128 units over
   word vectors of 64 (4096 over 200).
 - section 3: the classifier is a 1x1 convolution to 128 features, the largest of each over the picture, and a linear
   layer; the paper has 512, and a hidden layer of 1024.
+- every epoch asks other questions about the 8,000 training pictures (datasets/scenes_questions.AskAnew), as many as are
+  stored. Of the stored 74,407 the answers to relations were learned by heart: 49.9 % of them right on test, where half is
+  chance, and 92.9 % of all (three blocks, 16 epochs).
 - section 4: Adam with 1e-3 and a cosine schedule, L2 of 1e-5, batches of 64; the paper has 3e-4 throughout.
 """
 
@@ -38,7 +41,7 @@ PAPER_CLEVR = {"accuracy": 97.6}
 
 def scenes(epochs: int = 16) -> Experiment:
     """The pictures made here, questions of seven types."""
-    data = questions.scenes(batch_size=64)
+    data = questions.scenes(batch_size=64, anew=True)
     return _trained(data, _model(data), num_steps=epochs * answerers.SCENES // 64)
 
 
@@ -54,7 +57,7 @@ def _model(
     *,
     features: tuple[int, ...] = (16, 32, 64),
     width: int = 64,
-    num_blocks: int = 3,
+    num_blocks: int = 4,
 ) -> Classifier:
     return Classifier(
         num_classes=len(data.classes),

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.datasets import mobilenet_features
 from vlm_jax.data import image_transforms as images
-from vlm_jax.data.datasets.scenes_questions import ANSWERS
+from vlm_jax.data.datasets.scenes_questions import ANSWERS, AskAnew
 from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
@@ -55,8 +55,12 @@ class QuestionData:
         )
 
 
-def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> QuestionData:
+def scenes(
+    *, batch_size: int, config: str | None = None, anew: bool = False, seed: int = 0
+) -> QuestionData:
     """The pictures made here, [64 64 3] in [-1, 1], each with up to ten questions of seven types, one of 20 answers.
+
+    With `anew` every epoch asks other questions about the training pictures, as many as are stored.
 
     8,000 / 500 / 1,000 pictures, and 500 with pairs of colour and shape that training never shows (`test_unseen`).
     """
@@ -66,7 +70,11 @@ def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> Ques
     sources = {split: EachQuestion(Held(records[split], decode)) for split in splits}
     tokenizer = WordTokenizer(corpus=records["train"], vocab_size=64, texts="questions")
     before = (images.Normalise(mean=(0.5,), std=(0.5,)),)
-    return _questions(sources, tokenizer, ANSWERS, before, batch_size, 18, seed=seed)
+    data = _questions(sources, tokenizer, ANSWERS, before, batch_size, 18, seed=seed)
+    if not anew:
+        return data
+    drawn = dataclasses.replace(data.train, transforms=(AskAnew(), *data.train.transforms))
+    return dataclasses.replace(data, train=drawn)
 
 
 def daquar(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionData:

@@ -17,8 +17,10 @@ vqa_v2 is not run: the data is not here. PAPER has what Goyal et al. 2017 report
 from memory; the paper's own 58.16 is for VQA v1.
 
 Departures from the paper:
-- section 4, image channel: the mean of MobileNetV2's features, as log(1 + x), standardised (DAQUAR, VQA v2), or a
-  small CNN trained along (scenes); the paper has VGG-19's last hidden layer, divided by its norm.
+- section 4, image channel: the mean of MobileNetV2's features, as log(1 + x), standardised and (DAQUAR) divided by its length,
+  or a small CNN trained along (scenes); the paper has VGG-19's last hidden layer, divided by its norm.
+- DAQUAR: the picture's bias before its tanh begins at 1, so that the products begin as the question's. From 0, with or
+  without the division, validation stood at 8 % after 450 steps, below the blind model's 16.
 - section 4, question channel: of the LSTM's states the last output of the second layer; the paper has output and cell
   of both layers. Widths of 128 and 256 (VQA v2: 512 and 1024, as the paper), word vectors of 64 to 300.
 - section 4, MLP: one hidden layer with relu behind the product; the paper has two with tanh.
@@ -34,6 +36,7 @@ from experiments.captioners import scene_vector
 from experiments.questions import QuestionData
 from vlm_jax.fusion.bilinear import Mlb
 from vlm_jax.language.recurrent import RecurrentEncoder
+from vlm_jax.layers.norm import UnitNorm
 from vlm_jax.layers.pooling import last_pool
 from vlm_jax.main import main
 from vlm_jax.metrics.vqa_accuracy import VqaAccuracy
@@ -63,10 +66,10 @@ def blind() -> Experiment:
     return _blind(scenes(6))
 
 
-def daquar(epochs: int = 12) -> Experiment:
+def daquar(epochs: int = 16) -> Experiment:
     """DAQUAR, answers of one word."""
     data = questions.daquar(batch_size=64, pool=True)
-    model = _model(data, Precomputed(dropout_rate=0.3), width=128, dropout_rate=0.5)
+    model = _model(data, Precomputed(norm=UnitNorm()), width=256, image_bias=1.0, dropout_rate=0.2)
     return _trained(data, model, epochs * answerers.DAQUAR // 64, peak=1e-3, validation=12)
 
 
@@ -97,6 +100,7 @@ def _model(
     *,
     width: int,
     words: int = 64,
+    image_bias: float = 0.0,
     dropout_rate: float = 0.0,
 ) -> Classifier:
     return Classifier(
@@ -111,7 +115,9 @@ def _model(
             embedding_dropout_rate=dropout_rate / 2,
             rnn_dropout_rate=dropout_rate,
         ),
-        fusion=Mlb(hidden=2 * width, width=2 * width, dropout_rate=dropout_rate),
+        fusion=Mlb(
+            hidden=2 * width, width=2 * width, image_bias=image_bias, dropout_rate=dropout_rate
+        ),
         pooling=last_pool,
         hidden=2 * width,
         dropout_rate=dropout_rate,

@@ -12,7 +12,7 @@ def printed_by(module: str, **environment: str) -> Any:
     """The JSON that `python -m module` prints on eight fake devices."""
     devices = {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
     }
     done = subprocess.run(
         [sys.executable, "-m", module],

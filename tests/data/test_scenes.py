@@ -17,6 +17,7 @@ from vlm_jax.data.datasets.scenes_questions import (
     ANSWERS,
     MAX_QUESTIONS,
     QUESTION_WORDS,
+    AskAnew,
     questions,
 )
 from vlm_jax.text.scene_judge import Scene, SceneObject, judge
@@ -390,6 +391,18 @@ def test_held_out_pairs_are_not_asked_for_where_they_are_not():
         text = " . ".join(question.text for question in questions(scene, np.random.default_rng(i)))
         for color, shape in set(HELD_OUT) - there:
             assert f"{color} {shape}" not in text
+
+
+def test_other_questions_about_the_same_picture_are_answered_as_brute_force_does():
+    scene = SCENES[1].to_json()
+    stored = {"id": 7, "scene": scene, "question": "is there a star", "answer": "maybe"}
+    drawn = [AskAnew()(stored, np.random.default_rng(seed)) for seed in range(60)]
+    for example in drawn:
+        assert example["answer"] == answer(example["question"], json.loads(scene)["objects"])
+        assert example["id"] == 7 and example["scene"] == scene
+    assert len({example["question"] for example in drawn}) > 30
+    assert {example["question_type"] for example in drawn} >= {"existence", "count", "comparison"}
+    assert AskAnew()(stored, np.random.default_rng(3)) == drawn[3]
 
 
 # ---- the prepared records

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.model_zoo import filled
+from vlm_jax.fusion.bilinear import Mlb
 from vlm_jax.fusion.concat import Concat
 from vlm_jax.fusion.elementwise import Product, Sum
 from vlm_jax.fusion.gated import Gated
@@ -77,3 +78,14 @@ def test_widths_that_differ_are_refused_by_number():
     narrow = Features(values=IMAGE.values[..., :1], mask=IMAGE.mask)
     with pytest.raises(ValueError, match="1 features and text of 2.*width=2"):
         apply(Sum(), narrow, TEXT)
+
+
+def test_a_picture_of_zeros_scales_the_text_where_its_bias_begins_at_one():
+    fusion = Mlb(hidden=3, width=5, image_bias=1.0)
+    nothing = IMAGE.replace(values=np.zeros_like(IMAGE.values))
+    text = TEXT.replace(values=TEXT.values / 100)
+    params = fusion.init(jax.random.key(0), nothing, text, train=False)["params"]
+    read = np.tanh(np.where(TEXT.mask[..., None], text.values, 0) @ params["text"]["kernel"])
+    expected = np.tanh(1.0) * read @ params["output"]["kernel"]
+    given = fusion.apply({"params": params}, nothing, text, train=False).values
+    np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-6)

@@ -22,6 +22,14 @@ OPTIONS = {  # name -> what the value is called (None: it takes none), what it d
     "file": ("FILE", "predict: texts, one a line; - is the standard input"),
     "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
     "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
+    "judge": (
+        "DIR",
+        "evaluate: pictures that were made, by the classifier or captioner of that workdir",
+    ),
+    "nearest": (
+        None,
+        "evaluate: the training pictures nearest to those made, as numbers and a page",
+    ),
     "question": ("TEXT", "predict: what is asked about each picture"),
     "prompt": ("TEXT", "predict: makes pictures of it, and writes them as a contact sheet"),
     "count": ("N", "predict --prompt: how many pictures"),

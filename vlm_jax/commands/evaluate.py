@@ -9,9 +9,12 @@ from vlm_jax.commands.command import RESULTS, Command
 from vlm_jax.commands.pipelines import nothing
 from vlm_jax.commands.workdirs import ABOUT, chosen_evaluations, trained, variables_of
 
+MORE = {"clip_score", "judge", "nearest"}  # options that add numbers to those of an evaluation
+
 
 def evaluate(command: Command) -> None:
     """Prints the numbers of each evaluation as one JSON object, and writes its pages into the workdir."""
+    from vlm_jax.commands import pictures
     from vlm_jax.report import record
     from vlm_jax.train import evaluation as evaluations
     from vlm_jax.train import runs
@@ -22,10 +25,13 @@ def evaluate(command: Command) -> None:
     if "record" in command.options:
         for evaluation in chosen:
             record.dataset_and_split(evaluation)  # refuses now what it would refuse after an hour
+    judge = (
+        pictures.Judge.of(Path(command.options["judge"])) if "judge" in command.options else None
+    )
     variables, step = variables_of(workdir, command.options.get("step"))
     measured = []
     for evaluation in chosen:
-        if "clip_score" in command.options:
+        if MORE & command.options.keys():
             evaluation = dataclasses.replace(evaluation, reports=evaluation.reports or (nothing,))
         found = evaluations.evaluate(
             evaluation, experiment.model, experiment.task, variables, seed=experiment.seed
@@ -35,19 +41,25 @@ def evaluate(command: Command) -> None:
 
             folder = Path(command.options["clip_score"])
             found = two_towers.with_clip_scores(folder, evaluation, found)
+        if judge is not None:
+            found = pictures.judged(judge, evaluation, found)
+        if "nearest" in command.options:
+            found = pictures.with_nearest(workdir, experiment.train_data, evaluation, found)
         runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
-        signed = _signature(evaluation.task or experiment.task) if evaluation.predict else {}
+        signed = _signature(evaluation.task or experiment.task, judge) if evaluation.predict else {}
         about = {"evaluation": evaluation.name, "step": step}
         print(json.dumps({**about, **numbers, **signed}), flush=True)
         measured.append((evaluation, found.numbers))
     if "record" in command.options:
-        run = _about_run(command, experiment, variables, workdir)
+        run = _about_run(command, experiment, variables, workdir, judge)
         for path in record.write_results(command.options["record"] or RESULTS, run, measured):
             print(f"recorded {path}")
 
 
-def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path) -> dict[str, Any]:
+def _about_run(
+    command: Command, experiment: Any, variables: Any, workdir: Path, judge: Any
+) -> dict[str, Any]:
     """What a result file says of the run."""
     import jax
 
@@ -58,11 +70,11 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     if (workdir / ABOUT).is_file():
         about = json.loads((workdir / ABOUT).read_text())
     # What was measured is not what was trained.
-    if command.changes or {"step", "clip_score"} & command.options.keys():
+    if command.changes or {"step", *MORE} & command.options.keys():
         about["command"] += " && " + command.about()["command"]
     return {
         **about,
-        **_signature(experiment.task),
+        **_signature(experiment.task, judge),
         "seed": experiment.seed,
         "commit": run["commit"],
         "device": run["device"],
@@ -71,7 +83,8 @@ def _about_run(command: Command, experiment: Any, variables: Any, workdir: Path)
     }
 
 
-def _signature(task: Any) -> dict[str, str]:
-    """How the metrics of a task are computed, where they say so."""
-    metrics = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
-    return {"signature": " ".join(metric.signature() for metric in metrics)} if metrics else {}
+def _signature(task: Any, judge: Any) -> dict[str, str]:
+    """How the metrics of a task are computed, where they say so, and by which other run."""
+    signed = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
+    parts = [metric.signature() for metric in signed] + ([judge.signature] if judge else [])
+    return {"signature": " ".join(parts)} if parts else {}

@@ -19,11 +19,12 @@ from vlm_jax.types import Features
 class Mlb(nn.Module, kw_only=True):
     """z = P' (tanh(U' x) * tanh(V' y)) + b, with `hidden` products: Kim et al. 2017 (arXiv 1610.04325, section 3).
 
-    U and V have biases here.
+    U and V have biases here; at an `image_bias` of 1 the products start out as the text's, scaled.
     """
 
     hidden: int
     width: int
+    image_bias: float = 0.0  # what U's starts from
     dropout_rate: float = 0.0  # of the products
     dtype: Any = jnp.float32
 
@@ -32,8 +33,10 @@ class Mlb(nn.Module, kw_only=True):
         if image is None or text is None:
             return image if text is None else text
         x, y = _picture_and_words(image, text, self.dtype)
-        x = jnp.tanh(nn.Dense(self.hidden, dtype=self.dtype, name="image")(x))
-        y = jnp.tanh(nn.Dense(self.hidden, dtype=self.dtype, name="text")(y))
+        bias_init = nn.initializers.constant(self.image_bias)
+        x = nn.Dense(self.hidden, bias_init=bias_init, dtype=self.dtype, name="image")(x)
+        y = nn.Dense(self.hidden, dtype=self.dtype, name="text")(y)
+        x, y = jnp.tanh(x), jnp.tanh(y)
         z = nn.Dropout(self.dropout_rate)(x * y, deterministic=not train)
         z = nn.Dense(self.width, dtype=self.dtype, name="output")(z)
         return Features(values=z, mask=text.mask)

@@ -37,6 +37,16 @@ def last_pool(features: Features) -> Float[Array, "b d"]:
     return jnp.where((mask & (num_after == 1))[..., None], features.values, 0).sum(axis=1)
 
 
+def concat_pool(features: Features) -> Float[Array, "b nd"]:
+    """All positions one after another, zeros where padded, as a layer over a whole picture reads them (LeCun et al. 1998).
+
+    It knows every place by itself, and so takes as many positions as it was built for: pictures of one size.
+    `[[1], [3], [9]], mask [1, 1, 0] -> [1, 3, 0]`
+    """
+    values = cleared(features)
+    return values.reshape(values.shape[0], -1)
+
+
 def cleared(features: Features) -> Float[Array, "b n d"]:
     """The values, zero at padding: what lies there may be anything, and NaN survives a weight of 0."""
     return jnp.where(features.mask[..., None], features.values, 0)

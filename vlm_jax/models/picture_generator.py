@@ -11,8 +11,9 @@ from vlm_jax.types import NUM_SPECIAL, Batch
 class PictureGenerator(Generator, kw_only=True):
     """p(codes | text) as any Generator's; token NUM_SPECIAL + c is code c of `image_tokenizer`.
 
-    The half of the image tokenizer that paints is part of the variables, so that a checkpoint needs nothing else; its
-    weights come from a run of its own (`pretrained` below) and are left as they are by the optimizer.
+    The half of the image tokenizer that paints is part of the variables, so that a checkpoint needs nothing else. Its
+    weights come from a run of its own, init_params=PartFromRun(workdir=..., part="image_tokenizer"), and stay as they
+    are with the optimizer's frozen=(r"^image_tokenizer/",).
     """
 
     image_tokenizer: nn.Module

@@ -112,11 +112,11 @@ def judge(caption: str, scene: Scene) -> Verdict:
     facts = parse(caption)
     if facts is None:
         return Verdict(parsed=False, facts=(), mentioned=0, num_objects=len(scene.objects))
-    verdicts = (_verdict(facts, scene, match) for match in _matches(facts.mentions, scene.objects))
+    verdicts = (_verdict(facts, scene, match) for match in matches(facts.mentions, scene.objects))
     return max(verdicts, key=lambda verdict: (verdict.true, verdict.mentioned))
 
 
-def _matches(
+def matches(
     mentions: Sequence[Mention], objects: Sequence[SceneObject]
 ) -> Iterator[tuple[int | None, ...]]:
     """Every way to give the mentions (in order) distinct objects that fit, or None.

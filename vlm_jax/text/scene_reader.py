@@ -81,9 +81,11 @@ def _coloured(pixels: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]
         for number, name in enumerate(NAMES)
         for core in connected((nearest == number) & (amount > CORE))
     ]
-    brightness = np.abs(pixels.mean(2) - background.mean())
-    cores += [(UNKNOWN, core) for core in connected((amount < CORE / 2) & (brightness > DARKER))]
     cores = [(name, core) for name, core in cores if core.sum() >= MIN_CORE]
+    taken = _grown([core for _, core in cores]) > 0
+    brightness = np.abs(pixels.mean(2) - background.mean())
+    pale = (amount > CORE / 2) | (brightness > DARKER)
+    cores += [(UNKNOWN, area) for area in connected(pale & ~taken) if area.sum() >= 2 * MIN_CORE]
     cores = sorted(cores, key=lambda each: -each[1].sum())[:MOST]
     owner = _grown([core for _, core in cores])
     for number, (name, core) in enumerate(cores, 1):
@@ -92,7 +94,7 @@ def _coloured(pixels: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]
             name = UNKNOWN
         direction = np.median(away[core], axis=0)
         share = np.clip(away @ direction / max(direction @ direction, 1.0), 0.0, 1.0)
-        yield name, core, np.where(owner == number, share, 0.0)
+        yield name, core, np.where(owner == number, share, 0.0) if name != UNKNOWN else core * 1.0
 
 
 def connected(mask: np.ndarray) -> list[np.ndarray]:
@@ -135,8 +137,6 @@ def _grown(cores: list[np.ndarray]) -> np.ndarray:
 
 def _fitted(color: str, core: np.ndarray, share: np.ndarray) -> list[SceneObject]:
     """The object whose outline fits the share; several, where they touch; one of an unknown shape, where none does."""
-    if color == UNKNOWN and not share.any():
-        share = core.astype(float)
     misfit, best = _near_its_place(share)
     found = [best]
     if misfit > SEARCH and core.sum() < LARGEST:

@@ -13,6 +13,8 @@ by one attribute. A pair of colour and shape that is held out is never asked for
 to be seen: training on the others teaches nothing about it.
 """
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,6 +25,7 @@ from vlm_jax.data.datasets.scenes_captions import MARGIN, a, pick
 from vlm_jax.data.datasets.scenes_layout import HELD_OUT
 from vlm_jax.text.scene_judge import Scene, SceneObject, holds
 from vlm_jax.text.scene_language import COLORS, NUMBERS, PLURALS, SHAPES, SIZES
+from vlm_jax.types import Example
 
 ANSWERS = ("yes", "no", *NUMBERS, *COLORS, *SHAPES, *SIZES)
 VALUES = {"size": SIZES, "color": COLORS, "shape": SHAPES}
@@ -45,6 +48,23 @@ def questions(scene: Scene, rng: np.random.Generator) -> tuple[Question, ...]:
         if text is not None:
             asked.setdefault(text, Question(text, answer, kind))
     return tuple(asked.values())[:MAX_QUESTIONS]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskAnew:
+    """Any question about the example's `scene` in place of the stored `question`: for training, a new draw each epoch.
+
+    The stored ones are ten a picture at most, of which a network learns the rarer answers by heart; there are hundreds.
+    """
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        asked = questions(_scene(example["scene"]), rng)
+        new = asked[int(rng.integers(len(asked)))]
+        drawn = {"question": new.text, "answer": new.answer, "question_type": new.type}
+        return {**example, **drawn}
+
+
+_scene = functools.lru_cache(maxsize=8192)(Scene.from_json)
 
 
 class Description(NamedTuple):

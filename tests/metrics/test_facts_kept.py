@@ -1,0 +1,51 @@
+"""What a caption still says of a prompt, counted by hand."""
+
+import pytest
+
+from vlm_jax.metrics.base import total
+from vlm_jax.metrics.facts_kept import FactsKept
+
+
+def of(prompt, *captions):
+    metric = FactsKept()
+    return metric.result(total(metric.stats(caption, (prompt,)) for caption in captions))
+
+
+def test_the_prompt_itself_and_another_wording_keep_everything():
+    prompt = "a red circle left of a small blue square"
+    assert of(prompt, prompt) == {"facts_kept": 100, "prompts_kept": 100}
+    other = "from left to right, a large red circle and a small blue square"
+    assert of(prompt, other, "a blue square right of a red circle")["facts_kept"] == 100
+
+
+@pytest.mark.parametrize(
+    "caption, kept, facts",
+    [
+        ("a red circle and a blue star", 2, 3),  # circle and number
+        ("a red circle", 1, 3),
+        ("a red circle and a large blue square", 3, 4),  # not the size
+        ("a red circle right of a blue square", 3, 4),  # not the relation
+        ("a red circle above a blue square", 3, 3),  # which says nothing of left
+        ("a red circle, a blue square and a star", 2, 3),
+        ("no caption", 0, 3),
+        ("", 0, 3),
+    ],
+)
+def test_facts_by_hand(caption, kept, facts):
+    found = of("a red circle left of a small blue square", caption)
+    assert found["facts_kept"] == pytest.approx(100 * kept / facts)
+    assert found["prompts_kept"] == (100 if kept == facts else 0)
+
+
+def test_twins_are_matched_in_the_captions_favour():
+    prompt = "a small red circle and a large red circle"
+    assert of(prompt, "a large red circle and a small red circle")["facts_kept"] == 100
+    assert of(prompt, "two small red circles")["facts_kept"] == pytest.approx(80)
+
+
+def test_the_corpus_divides_sums():
+    metric = FactsKept()
+    one = metric.stats("a red circle", ("a red circle",))  # 2 of 2
+    two = metric.stats("a star", ("two red circles",))  # 0 of 3
+    assert metric.result(one + two) == {"facts_kept": 40, "prompts_kept": 50}
+    assert metric.result(one + metric.stats("a star", ("ein Kreis",)))["prompts_kept"] == 50

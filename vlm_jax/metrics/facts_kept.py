@@ -1,0 +1,66 @@
+"""Text -> picture -> text: what a caption of the picture still says of the prompt that the picture was made of."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from vlm_jax.metrics.base import Stats
+from vlm_jax.text.scene_judge import matches
+from vlm_jax.text.scene_language import OPPOSITE, Facts, parse
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeptStats(Stats):
+    """Counts over captions, `whole` those that kept everything, and over the facts of their prompts."""
+
+    captions: int
+    whole: int
+    facts: int
+    kept: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FactsKept:
+    """A prediction is the caption of a picture, the reference the prompt that it was made of; both of the scenes' language.
+
+        facts_kept     facts of the prompts that their captions state too
+        prompts_kept   captions that keep every fact and name as many objects
+
+    Times 100. The facts of a prompt: every object with its colour, and how many there are; and, where the caption speaks
+    of it as well, the size of an object and how two of them stand. A caption that cannot be parsed keeps nothing.
+    """
+
+    reference: str = "prompt"
+
+    def stats(self, prediction: str, references: Sequence[str]) -> KeptStats:
+        prompt, caption = parse(references[0]), parse(prediction)
+        if prompt is None:
+            return KeptStats(captions=1, whole=0, facts=0, kept=0)
+        said = max(kept_facts(prompt, caption), key=sum) if caption is not None else []
+        facts = len(said) or len(prompt.mentions) + 1
+        whole = bool(said) and all(said)
+        return KeptStats(captions=1, whole=int(whole), facts=facts, kept=sum(said))
+
+    def result(self, stats: KeptStats) -> dict[str, float]:
+        return {
+            "facts_kept": 100.0 * stats.kept / stats.facts if stats.facts else 0.0,
+            "prompts_kept": 100.0 * stats.whole / stats.captions if stats.captions else 0.0,
+        }
+
+
+def kept_facts(prompt: Facts, caption: Facts) -> list[list[bool]]:
+    """Of every way to find the prompt's objects in the caption: which facts of the prompt are kept."""
+    stands = {(i, j): relation for i, relation, j in caption.relations}
+    stands |= {(j, i): OPPOSITE[relation] for i, relation, j in caption.relations}
+    ways = []
+    for match in matches(prompt.mentions, caption.mentions):
+        found = [each is not None for each in match]
+        found.append(len(prompt.mentions) == len(caption.mentions))
+        for mention, other in zip(prompt.mentions, match):
+            if other is not None and mention.size and caption.mentions[other].size:
+                found.append(mention.size == caption.mentions[other].size)
+        for i, relation, j in prompt.relations:
+            theirs = stands.get((match[i], match[j]))
+            if theirs in (relation, OPPOSITE[relation]):  # left of says nothing of above
+                found.append(theirs == relation)
+        ways.append(found)
+    return ways
