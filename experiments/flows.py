@@ -34,8 +34,7 @@ def painter(
     validation_batches: int | None = 4,
 ) -> Experiment:
     """AdamW with a warm-up and a cosine from `peak`, the gradient's norm clipped at 1, pictures made with a moving average
-    of the parameters. Painting takes longer than learning: of
-    validation only the first `validation_batches` are painted."""
+    of the parameters. Painting takes longer than learning: of validation only the first `validation_batches` are painted."""
     every = -(-num_steps // evaluations)
     return Experiment(
         model=Flow(

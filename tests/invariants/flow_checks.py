@@ -349,6 +349,8 @@ def check_gradients_reach_every_parameter(w):
             if path.endswith("key/bias"):
                 continue
             assert np.isfinite(gradient).all() and abs(gradient).max() > 1e-7, (name, path)
+            if path.endswith("past/kernel"):  # of what comes up and what comes across the U
+                assert (abs(gradient).max(-1) > 1e-7).all(), (name, path)
 
 
 TASK_CHECKS = (

@@ -345,5 +345,8 @@ def _(real):
 ROOMS = {
     TASK: Room(flow_checks.TASK_CHECKS),
     PATH: Room(flow_checks.PATH_CHECKS),
-    NETWORKS: Room(flow_checks.NETWORK_CHECKS, flow_checks.Networks),
+    NETWORKS: Room(
+        (*flow_checks.NETWORK_CHECKS, flow_checks.check_gradients_reach_every_parameter),
+        flow_checks.Networks,
+    ),
 }

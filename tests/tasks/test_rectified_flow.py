@@ -1,0 +1,54 @@
+"""Rectified flow learns to paint, and refuses what it cannot take."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.invariants.flow_checks import SHAPE, batch_of, networks
+from vlm_jax.decoding.integrators import Euler
+from vlm_jax.language.transformer import TransformerEncoder
+from vlm_jax.models.flow import Flow
+from vlm_jax.tasks.rectified_flow import RectifiedFlow
+from vlm_jax.train.optimizers import Adam
+from vlm_jax.train.state import init_state
+from vlm_jax.train.steps import train_step
+
+ENCODER = TransformerEncoder(vocab_size=8, width=8, num_layers=1, num_heads=2, hidden=8)
+FLOW = Flow(network=networks()["dit"], text_encoder=ENCODER, image_shape=SHAPE)
+
+
+def test_it_learns_the_picture_of_each_of_two_prompts(compiled_as_it_stands):
+    batch = {name: np.tile(value, (8,) + (1,) * (value.ndim - 1)) for name, value in batch_of().items()}  # fmt: skip
+    batch["id"] = np.arange(16)
+    task = RectifiedFlow(integrator=Euler(num_steps=16), guidance=1.0, prompt_dropout=0.0)
+    tx = Adam(learning_rate=1e-2).build()
+    state = jax.jit(lambda key: init_state(FLOW, tx, batch, key))(jax.random.key(0))
+    step = jax.jit(train_step(FLOW, task, tx), donate_argnums=0)
+    losses = []
+    for _ in range(200):
+        state, metrics = step(state, batch, jax.random.key(1))
+        losses.append(float(metrics["loss"].value()))
+    assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:5])
+    predict = jax.jit(lambda variables, key: task.predict(FLOW, variables, batch, key).images)
+    images = predict(state.variables, jax.random.key(2))
+    colours = np.asarray(images).mean((1, 2, 3, 4)).reshape(8, 2).mean(0)
+    expected = 0.5 * np.asarray(batch["image"])[:2, 0, 0, 0] + 0.5
+    np.testing.assert_allclose(colours, expected, atol=0.08)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": np.zeros((2, 4, 4, 1), np.float32)}, r"\(4, 4, 1\).*image_shape \(2, 2, 1\)"),
+        ({"text": np.array([[1, 9, 2, 0]] * 2)}, "token 9.*vocab_size 8"),
+        ({"text": np.array([[1, 4, 0, 0]] * 2)}, "exactly one EOS"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        RectifiedFlow().check(FLOW, {**batch_of(), **change})
+
+
+def test_guidance_is_refused_below_zero():
+    with pytest.raises(ValueError, match="guidance"):
+        RectifiedFlow(guidance=-1.0)
