@@ -91,7 +91,7 @@ class Tokenizer:
         return compiled(there_and_back)
 
     @functools.cache  # noqa: B019
-    def trained(self, kind, steps=30):
+    def trained(self, kind, steps=120):
         """The state after some steps on one batch, and the losses on the way."""
         state, losses = self.start(kind), []
         for _ in range(steps):

@@ -98,7 +98,7 @@ def _(real):
     return lambda self, codes: real(self, codes)[..., ::-1]
 
 
-@bug("the grid is read column by column", ROOM, (image_tokenizer, "flatten_grid"))
+@bug("the grid of codes is read column by column", ROOM, (image_tokenizer, "flatten_grid"))
 def _(real):
     return lambda grid: real(grid.swapaxes(1, 2))
 
