@@ -51,7 +51,7 @@ class Painting(Measured):
 
     def shown(self, image: Array) -> Array:
         """[0, 1] of pictures on the scale of the batches; what lies beyond is cut off."""
-        return jnp.clip(image * self.std + self.mean, 0.0, 1.0)
+        return shown(image, self.mean, self.std)
 
     def scaled(self, image: Array) -> Array:
         """Pictures in [0, 1] on the scale of the batches."""
@@ -142,6 +142,11 @@ def between(first: Features, second: Features, share: Array) -> Features:
     mask = jnp.where(share[..., 0] <= 0, first.mask, first.mask | second.mask)
     mask = jnp.where(share[..., 0] >= 1, second.mask, mask)
     return Features(values=jnp.where(both, mixed, one), mask=mask)
+
+
+def shown(image: Array, mean: float, std: float) -> Array:
+    """[0, 1] of pictures that were normalised as (pixel / 255 - mean) / std; what lies beyond is cut off."""
+    return jnp.clip(image * std + mean, 0.0, 1.0)
 
 
 def as_bytes(images: Array) -> np.ndarray:

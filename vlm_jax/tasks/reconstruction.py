@@ -12,7 +12,7 @@ import numpy as np
 
 from vlm_jax.metrics.base import Mean, Metric, stats_of
 from vlm_jax.tasks.base import Aux, Measured
-from vlm_jax.tasks.painting import as_bytes
+from vlm_jax.tasks.painting import as_bytes, shown
 from vlm_jax.types import Array, Batch, References, Variables
 
 
@@ -95,12 +95,11 @@ class Reconstruction(Measured):
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> RoundTrips:
         found = model.apply(variables, batch, train=False)
-        images = jnp.clip(found.images * self.std + self.mean, 0.0, 1.0)
-        return RoundTrips(images=images, codes=found.codes)
+        return RoundTrips(images=shown(found.images, self.mean, self.std), codes=found.codes)
 
     def examples(self, predictions: RoundTrips, batch: Batch) -> list[dict[str, Any]]:
         """`picture` as it was, `prediction` as it came back, uint8 [h w c], and its `codes`, of the valid rows."""
-        before = np.asarray(batch["image"]) * self.std + self.mean
+        before = np.asarray(shown(batch["image"], self.mean, self.std))
         return [
             {
                 "id": int(batch["id"][row]),
