@@ -403,6 +403,14 @@ def test_other_questions_about_the_same_picture_are_answered_as_brute_force_does
     assert len({example["question"] for example in drawn}) > 30
     assert {example["question_type"] for example in drawn} >= {"existence", "count", "comparison"}
     assert AskAnew()(stored, np.random.default_rng(3)) == drawn[3]
+    shares = AskAnew(shares=(("relation", 0.5), ("comparison", 0.25)))
+    kinds = [shares(stored, np.random.default_rng(seed))["question_type"] for seed in range(200)]
+    assert 90 < kinds.count("relation") < 140 and 45 < kinds.count("comparison") < 95
+    assert len(set(kinds)) > 4
+    with pytest.raises(ValueError, match="expected types among color"):
+        AskAnew(shares=(("relations", 0.5),))
+    with pytest.raises(ValueError, match="at most 1"):
+        AskAnew(shares=(("relation", 0.9), ("count", 0.2)))
 
 
 # ---- the prepared records
