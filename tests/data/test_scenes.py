@@ -417,7 +417,7 @@ def test_a_type_may_be_asked_for_more_often():
     kinds = [shares(stored, np.random.default_rng(seed))["question_type"] for seed in range(200)]
     assert 79 < kinds.count("relation") < 130 and 32 < kinds.count("comparison") < 80
     assert len(set(kinds)) > 4
-    with pytest.raises(ValueError, match="expected types among color"):
+    with pytest.raises(ValueError, match="expected types among existence"):
         AskAnew(shares=(("relations", 0.5),))
     with pytest.raises(ValueError, match="at most 1"):
         AskAnew(shares=(("relation", 0.9), ("count", 0.2)))
