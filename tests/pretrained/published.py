@@ -22,7 +22,7 @@ from vlm_jax.pretrained.folder import Folder
 from vlm_jax.pretrained.settings import Family, Settings
 
 STORED = Path(__file__).parent / "stored"
-INPUTS = ("image", "tokens")  # names of stored arrays that are inputs
+INPUTS = ("image", "tokens", "text")  # names of stored arrays that are inputs
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -54,7 +54,7 @@ def write(path: Path, config: dict[str, Any], changes: dict[str, np.ndarray | No
 
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
-    family, _ = weights.read(Folder(str(path)))
+    family = family_of(config)
     extra = {name: drawn(name, shape) for name, shape in unused(config).items()}
     found = {**tensors(family), **extra, **(changes or {})}
     found = {name: np.ascontiguousarray(x) for name, x in found.items() if x is not None}
@@ -90,7 +90,7 @@ class Stored:
     @property
     def family(self) -> str:
         """The module of tests.pretrained.references that made it."""
-        return self.name.rpartition("_")[0]
+        return self.name.partition("_")[0]
 
     @functools.cached_property
     def arrays(self) -> dict[str, np.ndarray]:
