@@ -63,11 +63,13 @@ def write(path: Path, config: dict[str, Any], changes: dict[str, np.ndarray | No
 
 
 def unused(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes of tensors that the reference insists on and we leave in the file."""
-    if config["architectures"] == ["ViTModel"]:
-        width = config["hidden_size"]
-        return {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
-    return {}
+    """The shapes of tensors that the reference insists on and we leave in the file: a ViT's pooler."""
+    architecture = config["architectures"][0]
+    start = {"ViTModel": "", "VisionEncoderDecoderModel": "encoder."}.get(architecture)
+    if start is None:
+        return {}
+    width = config.get("encoder", config)["hidden_size"]
+    return {f"{start}pooler.dense.weight": (width, width), f"{start}pooler.dense.bias": (width,)}
 
 
 def family_of(config: dict[str, Any]) -> Family:
