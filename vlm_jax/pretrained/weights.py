@@ -12,14 +12,19 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from vlm_jax.pretrained import vit
+from vlm_jax.pretrained import convnext, mobilenet_v2, resnet, vit
 from vlm_jax.pretrained.folder import Folder, open_folder
 from vlm_jax.pretrained.mapping import fill, named, unnamed
 from vlm_jax.pretrained.places import Place, below
 from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.types import Variables
 
-FAMILIES = (vit,)  # each with READERS: architecture -> Settings -> Family
+FAMILIES = (
+    convnext,
+    mobilenet_v2,
+    resnet,
+    vit,
+)  # each with READERS: architecture -> Settings -> Family
 
 
 class Published(NamedTuple):
