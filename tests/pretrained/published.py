@@ -23,7 +23,7 @@ from vlm_jax.pretrained.places import Unused
 from vlm_jax.pretrained.settings import Family, Settings
 
 STORED = Path(__file__).parent / "stored"
-INPUTS = ("image", "tokens")  # names of stored arrays that are inputs
+INPUTS = ("image", "tokens", "text")  # names of stored arrays that are inputs
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -55,7 +55,7 @@ def write(path: Path, config: dict[str, Any], changes: dict[str, np.ndarray | No
 
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
-    family, _ = weights.read(Folder(str(path)))
+    family = family_of(config)
     found = {**tensors(family), **unused(config), **(changes or {})}
     found = {name: x for name, x in found.items() if x is not None}
     save_file(found, path / "model.safetensors", metadata={"format": "pt"})
@@ -101,7 +101,7 @@ class Stored:
     @property
     def family(self) -> str:
         """The module of tests.pretrained.references that made it."""
-        return self.name.rpartition("_")[0]
+        return self.name.partition("_")[0]
 
     @functools.cached_property
     def arrays(self) -> dict[str, np.ndarray]:

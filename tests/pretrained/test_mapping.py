@@ -83,9 +83,7 @@ def test_convolutions_turn_their_axes():
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_fused_heads_are_query_then_key_then_value(transposed):
-    place = FusedHeads(
-        ours=("q", "k", "v"), theirs="y", num_heads=4, num_kv_heads=2, transposed=transposed
-    )
+    place = FusedHeads(ours=("q", "k", "v"), theirs="y", heads=(4, 2, 2), transposed=transposed)
     theirs = numbered(8 * 3, 5)  # heads of 3, width 5
     given = theirs.T if transposed else theirs
     query, key, value = place.to_ours(given)

@@ -62,10 +62,10 @@ def test_rows_of_a_table_follow_the_tokenizer_and_the_rest_comes_last():
         def rows_in_file(self):
             return (3, None, 0, 1)
 
-    assert Settings({}, Tokenizer()).rows(6) == (3, None, 0, 1, 2, 4, 5)
-    assert Settings({}).rows(3) == (0, 1, 2)
+    assert Settings({}, Tokenizer()).token_rows(6).ids == (3, None, 0, 1, 2, 4, 5)
+    assert Settings({}).token_rows(3).ids == (0, 1, 2)
     with pytest.raises(ValueError, match="the tokenizer has id 3, the table 3 rows"):
-        Settings({}, Tokenizer()).rows(3)
+        Settings({}, Tokenizer()).token_rows(3)
 
 
 def test_weights_fill_a_part_of_a_model_and_leave_the_rest_alone(folder, found):

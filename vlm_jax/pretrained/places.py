@@ -7,6 +7,7 @@ collection it is, 'batch_stats:stem/norm/mean'. The file's are written with '.'.
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,46 +94,45 @@ class Heads(Place):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadsOut(Place):
-    """A linear layer out of `num_heads` heads: [out heads*d] -> [heads d out]."""
+    """A linear layer out of `num_heads` heads: [out heads*d] -> [heads d out].
+
+    `transposed`: the file has [heads*d out], as GPT-2's layers do.
+    """
 
     num_heads: int
+    transposed: bool = False
 
     def to_ours(self, tensor):
         _check_rank(tensor, 2)
-        return (tensor.T.reshape(self.num_heads, -1, tensor.shape[0]),)
+        tensor = tensor if self.transposed else tensor.T
+        return (tensor.reshape(self.num_heads, -1, tensor.shape[1]),)
 
     def to_theirs(self, array):
-        return (array.reshape(-1, array.shape[-1]).T,)
+        joined = array.reshape(-1, array.shape[-1])
+        return (joined if self.transposed else joined.T,)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FusedHeads(Place):
-    """Query, key and value one after another in one tensor: [(heads + 2 kv_heads)*d in], or a bias without `in`.
+    """Query, key and value, or some of them, one after another in one tensor: [sum(heads)*d in], or a bias without `in`.
 
-    `transposed`: the file has [in (heads + 2 kv_heads)*d], as GPT-2's layers do.
+    `heads` is how many each of them has. `transposed`: the file has [in sum(heads)*d], as GPT-2's layers do.
     """
 
-    num_heads: int
-    num_kv_heads: int | None = None
+    heads: tuple[int, ...]
     transposed: bool = False
 
     def to_ours(self, tensor):
         tensor = tensor.T if self.transposed else tensor
-        kv_heads = self.num_kv_heads or self.num_heads
-        total = self.num_heads + 2 * kv_heads
+        total = sum(self.heads)
         if tensor.ndim < 1 or tensor.shape[0] % total:
-            raise ValueError(f"{total} heads of query, key and value do not divide {tensor.shape}")
+            raise ValueError(f"{total} heads do not divide {tensor.shape}")
         d = tensor.shape[0] // total
-        ends = self.num_heads * d, (self.num_heads + kv_heads) * d
-        query, key, value = tensor[: ends[0]], tensor[ends[0] : ends[1]], tensor[ends[1] :]
-        return (
-            _split_heads(query, self.num_heads),
-            _split_heads(key, kv_heads),
-            _split_heads(value, kv_heads),
-        )
+        parts = np.split(tensor, np.cumsum(self.heads)[:-1] * d)
+        return tuple(_split_heads(part, number) for part, number in zip(parts, self.heads))
 
-    def to_theirs(self, query, key, value):
-        joined = np.concatenate([_joined_heads(part) for part in (query, key, value)])
+    def to_theirs(self, *parts):
+        joined = np.concatenate([_joined_heads(part) for part in parts])
         return (joined.T if self.transposed else joined,)
 
 
@@ -155,11 +155,13 @@ class Split(Place):
 class Rows(Place):
     """A table with a row for each token: row r of ours is row ids[r] of the file's, zeros where that is None.
 
-    `ids` come from Settings.rows, since our tokenizers begin with PAD, BOS, EOS, UNK. `transposed`: ours is
-    [width rows], a linear layer's kernel.
+    `ids` come from Settings.token_rows, since our tokenizers begin with PAD, BOS, EOS, UNK. `copies` are (row, id) of
+    rows that the file has no token for and that begin like another one; the way back leaves them out. `transposed`:
+    ours is [width rows], a linear layer's kernel.
     """
 
     ids: tuple[int | None, ...]
+    copies: tuple[tuple[int, int], ...] = ()
     transposed: bool = False
 
     def to_ours(self, tensor):
@@ -169,6 +171,8 @@ class Rows(Place):
         rows = np.zeros((len(self.ids), *tensor.shape[1:]), tensor.dtype)
         here, there = self._pairs()
         rows[here] = tensor[there]
+        for row, i in self.copies:
+            rows[row] = tensor[i]
         return (rows.T if self.transposed else rows,)
 
     def to_theirs(self, array):
@@ -181,6 +185,22 @@ class Rows(Place):
     def _pairs(self) -> tuple[list[int], list[int]]:
         here = [row for row, i in enumerate(self.ids) if i is not None]
         return here, [self.ids[row] for row in here]
+
+
+class TokenRows(NamedTuple):
+    """Which token of the file each row of ours is, as Rows has it."""
+
+    ids: tuple[int | None, ...]
+    copies: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def unscored(self) -> tuple[int, ...]:
+        """The rows that the file has no token for: none of them is ever written."""
+        return tuple(row for row, i in enumerate(self.ids) if i is None)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return self._asdict()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

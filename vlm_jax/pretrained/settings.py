@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlm_jax.layers.activations import exact_gelu, quick_gelu
-from vlm_jax.pretrained.places import Place
+from vlm_jax.pretrained.places import Place, TokenRows
 
 T = TypeVar("T")
 _MISSING = object()
@@ -46,7 +46,8 @@ class Family(NamedTuple):
 
     `example` are its arguments as shapes (jax.ShapeDtypeStruct), which `method` takes: enough to know all parameters.
     `heads` are parts that only some of the models have: where ours has no parameters below 'head/', the tensors of
-    those places are left in the file.
+    those places are left in the file. `older` are (regular expression, replacement) of the file's names: where it has not
+    a name but has what these make of it, that is meant.
     """
 
     model: nn.Module
@@ -54,6 +55,7 @@ class Family(NamedTuple):
     example: tuple[Any, ...]
     method: str = "__call__"
     heads: tuple[str, ...] = ()
+    older: tuple[tuple[str, str], ...] = ()
 
 
 class Settings:
@@ -129,10 +131,11 @@ class Settings:
         self._inner.append((key, inner))
         return inner
 
-    def rows(self, number: int) -> tuple[int | None, ...]:
-        """For each row of ours the id in a table of `number` rows, None where the file has none: what Rows takes.
+    def token_rows(self, number: int, like: tuple[tuple[int, int], ...] = ()) -> TokenRows:
+        """For each row of ours the id in a table of `number` rows, None where the file has none.
 
         Those of the tokenizer, and at the end the rows that no token has. Without a tokenizer the file's own order.
+        `like` are (row, row): where the file has no token for the first, it begins like the second.
         """
         found = self._tokenizer.rows_in_file() if self._tokenizer is not None else ()
         known = {i for i in found if i is not None}
@@ -140,7 +143,13 @@ class Settings:
             raise ValueError(
                 f"{self._name}: the tokenizer has id {max(known)}, the table {number} rows; they are of two models"
             )
-        return (*found, *(i for i in range(number) if i not in known))
+        ids = (*found, *(i for i in range(number) if i not in known))
+        missing = [(row, ids[other]) for row, other in like if ids[row] is None]
+        return TokenRows(ids, tuple((row, i) for row, i in missing if i is not None))
+
+    def has(self, key: str) -> bool:
+        """Whether the key stands there with something other than null."""
+        return self._config.get(key) is not None
 
     def ignored(self) -> tuple[str, ...]:
         """The keys that nobody asked for, those of inner configurations as 'vision_config.key'."""

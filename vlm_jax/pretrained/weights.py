@@ -5,6 +5,7 @@ Experiment(init_params=PublishedWeights(folder="vit-base", scope="image_encoder"
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +13,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from vlm_jax.pretrained import convnext, mobilenet_v2, resnet, vit
+from vlm_jax.pretrained import convnext, gemma, gpt2, llama, mobilenet_v2, resnet, t5, vit
 from vlm_jax.pretrained.folder import Folder, open_folder
 from vlm_jax.pretrained.mapping import fill, named, unnamed
-from vlm_jax.pretrained.places import Place, below
+from vlm_jax.pretrained.places import Place, Tied, below
 from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.types import Variables
 
-FAMILIES = (
-    convnext,
-    mobilenet_v2,
-    resnet,
-    vit,
-)  # each with READERS: architecture -> Settings -> Family
+# Each with READERS: architecture -> Settings -> Family.
+FAMILIES = (convnext, mobilenet_v2, resnet, vit, gpt2, llama, gemma, t5)
 
 
 class Published(NamedTuple):
@@ -79,7 +76,29 @@ def read(folder: Folder, tokenizer: Any = None) -> tuple[Family, tuple[str, ...]
     if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
         tokenizer = folder.tokenizer()
     settings = Settings(config, tokenizer)
-    return readers[known[0]](settings), settings.ignored()
+    family = readers[known[0]](settings)
+    return family._replace(places=spelled(family, folder)), settings.ignored()
+
+
+def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:
+    """The family's places with the names that this file has for its tensors."""
+    if not family.older:
+        return family.places
+    there = set(folder.names())
+
+    def found(name: str) -> str:
+        for pattern, replacement in family.older:
+            if name not in there and (other := re.sub(pattern, replacement, name)) in there:
+                name = other
+        return name
+
+    def renamed(place: Place) -> Place:
+        changes = {"theirs": tuple(found(name) for name in place.theirs)}
+        if isinstance(place, Tied):
+            changes["to"] = found(place.to)
+        return dataclasses.replace(place, **changes)
+
+    return tuple(renamed(place) for place in family.places)
 
 
 def shapes(family: Family) -> Variables:

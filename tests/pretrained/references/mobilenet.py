@@ -10,12 +10,12 @@ _SMALL = {
     "finegrained_output": False,
 }
 CONFIGS = {
-    "mobilenet_v2_a": {
+    "mobilenet_a": {
         **_SMALL,
         "architectures": ["MobileNetV2ForImageClassification"],
         "id2label": {str(i): f"class {i}" for i in range(5)},
     },
-    "mobilenet_v2_b": {
+    "mobilenet_b": {
         **_SMALL,
         "architectures": ["MobileNetV2Model"],
         "expand_ratio": 3.0,
