@@ -17,8 +17,11 @@ from vlm_jax.pretrained import (
     convnext,
     gemma,
     gpt2,
+    idefics3,
     llama,
+    llava,
     mobilenet_v2,
+    paligemma,
     resnet,
     t5,
     vision_encoder_decoder,
@@ -41,6 +44,9 @@ FAMILIES = (
     gemma,
     t5,
     vision_encoder_decoder,
+    llava,
+    paligemma,
+    idefics3,
 )
 
 
