@@ -50,6 +50,7 @@ class Form:
     num_segments: int = 0
     norm_words: bool = False
     output_bias: bool = True  # of the scores of words where they are tied
+    head_layer: bool = False  # linear, activation, norm, before the words are scored (BERT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -319,6 +320,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
     def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
+        if self.form.head_layer:
+            x = self.activation(nn.Dense(self.width, dtype=self.dtype, name="head_layer")(x))
+            x = self.norm(x, train=train, dtype=self.dtype, name="head_norm")
         if self.form.output_scale != 1.0:
             x = x * jnp.asarray(self.form.output_scale, x.dtype)
         logits = self.vocabulary(x, self.embedding.words if self.tied else None)

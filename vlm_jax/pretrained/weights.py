@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 
 from vlm_jax.pretrained import (
+    bert,
     convnext,
     gemma,
     gpt2,
@@ -43,6 +44,7 @@ FAMILIES = (
     llama,
     gemma,
     t5,
+    bert,
     vision_encoder_decoder,
     llava,
     paligemma,
@@ -124,7 +126,8 @@ def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:
             changes["to"] = found(place.to)
         return dataclasses.replace(place, **changes)
 
-    return tuple(renamed(place) for place in family.places)
+    places = (renamed(place) for place in family.places)
+    return tuple(x for x in places if not (isinstance(x, Tied) and x.theirs == (x.to,)))
 
 
 def shapes(family: Family) -> Variables:
