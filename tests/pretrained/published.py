@@ -72,9 +72,12 @@ def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
     ]
     found = {name: np.array(3, np.int64) for name in counters}
     shapes = {}
-    if config["architectures"] == ["ViTModel"]:
-        width = config["hidden_size"]
-        shapes = {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
+    poolers = {"ViTModel": "", "VisionEncoderDecoderModel": "encoder."}
+    start = poolers.get(config["architectures"][0])
+    if start is not None:
+        width = config.get("encoder", config)["hidden_size"]
+        shapes = {f"{start}pooler.dense.weight": (width, width)}
+        shapes[f"{start}pooler.dense.bias"] = (width,)
     if config["architectures"] == ["ConvNextModel"]:
         width = config["hidden_sizes"][-1]
         shapes = {"layernorm.weight": (width,), "layernorm.bias": (width,)}
