@@ -107,6 +107,12 @@ def check(experiment: Experiment) -> None:
         )
     if optimizer.clip_norm is not None and optimizer.clip_norm <= 0.0:
         raise ValueError(f"optimizer.clip_norm: given {optimizer.clip_norm}, expected > 0, or none")
+    for rule, factor in optimizer.rates:
+        if not factor > 0.0:
+            raise ValueError(
+                f"optimizer.rates: given the factor {factor} for {rule!r}, expected > 0; what never changes goes into "
+                "optimizer.frozen"
+            )
     if not experiment.train_data.train:
         raise ValueError(
             "train_data.train: given False, expected True (shuffled and endless); the order of an "
