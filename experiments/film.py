@@ -24,6 +24,7 @@ import sys
 
 from experiments import answerers, questions
 from experiments.answerers import answerer
+from vlm_jax.data.datasets.scenes_questions import AskAnew
 from vlm_jax.fusion.film import Film
 from vlm_jax.language.recurrent import RecurrentEncoder
 from vlm_jax.layers.pooling import last_pool, max_pool
@@ -37,11 +38,12 @@ from vlm_jax.vision.small_cnn import SmallCnn
 CITATION = "Perez et al. 2018"
 PAPER = {}
 PAPER_CLEVR = {"accuracy": 97.6}
+SHARES = (("relation", 0.4), ("comparison", 0.25))
 
 
 def scenes(epochs: int = 16) -> Experiment:
     """The pictures made here, questions of seven types."""
-    data = questions.scenes(batch_size=64, anew=True)
+    data = questions.scenes(batch_size=64, anew=AskAnew(shares=SHARES))
     return _trained(data, _model(data), num_steps=epochs * answerers.SCENES // 64)
 
 

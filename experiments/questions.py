@@ -56,7 +56,11 @@ class QuestionData:
 
 
 def scenes(
-    *, batch_size: int, config: str | None = None, anew: bool = False, seed: int = 0
+    *,
+    batch_size: int,
+    config: str | None = None,
+    anew: AskAnew | None = None,
+    seed: int = 0,
 ) -> QuestionData:
     """The pictures made here, [64 64 3] in [-1, 1], each with up to ten questions of seven types, one of 20 answers.
 
@@ -71,9 +75,9 @@ def scenes(
     tokenizer = WordTokenizer(corpus=records["train"], vocab_size=64, texts="questions")
     before = (images.Normalise(mean=(0.5,), std=(0.5,)),)
     data = _questions(sources, tokenizer, ANSWERS, before, batch_size, 18, seed=seed)
-    if not anew:
+    if anew is None:
         return data
-    drawn = dataclasses.replace(data.train, transforms=(AskAnew(), *data.train.transforms))
+    drawn = dataclasses.replace(data.train, transforms=(anew, *data.train.transforms))
     return dataclasses.replace(data, train=drawn)
 
 

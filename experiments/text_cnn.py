@@ -10,10 +10,12 @@ The paper's number for MR is the mean of ten folds (table 2); ours is in experim
         python -m experiments.text_cnn rand evaluate --only test --record --workdir runs/text_cnn.rand.fold$fold
     done
 
-static and non_static begin with vectors from a file, by default the paper's of Google News (3.6 GB, not run here), as
-$VLM_JAX_DATA/word_vectors/GoogleNews-vectors-negative300.bin; for another one of 100 numbers a word
+static and non_static begin with vectors from a file, the paper's of Google News (3.6 GB, not run here), as
+$VLM_JAX_DATA/word_vectors/GoogleNews-vectors-negative300.bin; static_skip_gram and non_static_skip_gram with the 100 numbers a
+word that experiments/word2vec.py learns from 2.9 million words of captions, e-mails and news (Google's: 100 thousand million):
 
-    python -m experiments.text_cnn static train --init_params.file vectors.bin --model.text_encoder.embedding_width 100
+    python -m experiments.word_vectors runs/skip_gram vectors.bin
+    python -m experiments.text_cnn static_skip_gram train --workdir runs/text_cnn.static
 
 Departures from the paper:
 - section 2: a window is centred on a word; the paper's sentences are padded with four zeros on either side, so that
@@ -53,6 +55,7 @@ PAPER = {
 CLASSES = ("negative", "positive")
 VOCAB_SIZE = 10_240
 VECTORS = "word_vectors/GoogleNews-vectors-negative300.bin"
+OUR_VECTORS = "vectors.bin"
 NUM_TRAIN = 8_530  # sentences in eight of the ten folds
 
 
@@ -63,17 +66,22 @@ def rand(fold: int = 0) -> Experiment:
 
 def static(fold: int = 0) -> Experiment:
     """MR, word vectors from a file, as they are."""
-    experiment = non_static(fold)
-    optimizer = dataclasses.replace(experiment.optimizer, frozen=(r"embedding/table$",))
-    return dataclasses.replace(experiment, optimizer=optimizer)
+    return _unchanged_vectors(non_static(fold))
 
 
 def non_static(fold: int = 0) -> Experiment:
     """MR, word vectors from a file, trained along."""
-    experiment = rand(fold)
-    tokenizer = experiment.train_data.transforms[0].tokenizer
-    init_params = WordVectors(file=VECTORS, tokenizer=tokenizer)
-    return dataclasses.replace(experiment, init_params=init_params)
+    return _from_vectors(rand(fold), VECTORS)
+
+
+def static_skip_gram(fold: int = 0, vectors: str = OUR_VECTORS) -> Experiment:
+    """MR, word vectors of ours, as they are."""
+    return _unchanged_vectors(non_static_skip_gram(fold, vectors))
+
+
+def non_static_skip_gram(fold: int = 0, vectors: str = OUR_VECTORS) -> Experiment:
+    """MR, word vectors of ours, trained along."""
+    return _from_vectors(classifier(mr(fold), cnn(VOCAB_SIZE, width=100)), vectors)
 
 
 def bilstm(fold: int = 0) -> Experiment:
@@ -96,6 +104,16 @@ def smoke() -> Experiment:
     experiment = classifier(sources, cnn(16, width=8, filters=4), batch_size=4)
     few = dataclasses.replace(experiment.evaluations[0], every=None)
     return dataclasses.replace(experiment, num_steps=2, log_every=1, evaluations=(few,), best=None)
+
+
+def _from_vectors(experiment: Experiment, file: str) -> Experiment:
+    tokenizer = experiment.train_data.transforms[0].tokenizer
+    return dataclasses.replace(experiment, init_params=WordVectors(file=file, tokenizer=tokenizer))
+
+
+def _unchanged_vectors(experiment: Experiment) -> Experiment:
+    optimizer = dataclasses.replace(experiment.optimizer, frozen=(r"embedding/table$",))
+    return dataclasses.replace(experiment, optimizer=optimizer)
 
 
 def mr(fold: int) -> dict[str, Source]:
@@ -161,4 +179,4 @@ def classifier(
 
 
 if __name__ == "__main__":
-    sys.exit(main(rand, static, non_static, bilstm, smoke))
+    sys.exit(main(rand, static, non_static, static_skip_gram, non_static_skip_gram, bilstm, smoke))

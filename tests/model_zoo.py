@@ -3,6 +3,7 @@
 The captioners read image features `batch["image"]` [b NUM_PLACES FEATURES] and write over VOCAB_SIZE tokens.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,9 @@ from vlm_jax.language.recurrent import (
     RecurrentDecoder,
     RecurrentEncoder,
 )
-from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
+from vlm_jax.language.transformer import Form, Layer, TransformerDecoder, TransformerEncoder
+from vlm_jax.layers.norm import RMSNorm
+from vlm_jax.layers.positions import Rotary
 from vlm_jax.layers.recurrent import GRU, LSTM, RNN, ResetAfterGRU
 from vlm_jax.models.generator import Generator
 from vlm_jax.types import UNK
@@ -57,6 +60,29 @@ def generators() -> dict[str, Generator]:
         "transformer": _transformer(),
         "transformer_prefix": _transformer(
             prefix=True, num_kv_heads=2, max_length=12, tied=False, pre_norm=False
+        ),
+        "transformer_today": _transformer(
+            prefix=True,
+            num_kv_heads=2,
+            norm=RMSNorm(),
+            activation=nn.silu,
+            form=Form(
+                head_width=6,
+                use_bias=False,
+                scale=0.3,
+                soft_cap=20.0,
+                query_key_norm=RMSNorm(),
+                gated=True,
+                sandwich=True,
+                final_soft_cap=30.0,
+                scale_words=False,
+                add_places=False,
+                output_bias=False,
+            ),
+            layers=(Layer(window=3, rotary=Rotary()), Layer(rotary=Rotary(base=100.0, factor=2.0))),
+        ),
+        "transformer_relative": _transformer(
+            relative=8, norm=RMSNorm(), form=Form(use_bias=False, scale=1.0)
         ),
     }
     return {

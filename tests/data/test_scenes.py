@@ -405,6 +405,24 @@ def test_other_questions_about_the_same_picture_are_answered_as_brute_force_does
     assert AskAnew()(stored, np.random.default_rng(3)) == drawn[3]
 
 
+def test_a_type_may_be_asked_for_more_often():
+    """Of three unlike objects every question can be asked."""
+    scene = next(
+        scene
+        for scene in SCENES
+        if len({(each.color, each.shape) for each in scene.objects}) == len(scene.objects) == 3
+    )
+    stored = {"scene": scene.to_json(), "question": "", "answer": "", "question_type": ""}
+    shares = AskAnew(shares=(("relation", 0.5), ("comparison", 0.25)))
+    kinds = [shares(stored, np.random.default_rng(seed))["question_type"] for seed in range(200)]
+    assert 79 < kinds.count("relation") < 130 and 32 < kinds.count("comparison") < 80
+    assert len(set(kinds)) > 4
+    with pytest.raises(ValueError, match="expected types among existence"):
+        AskAnew(shares=(("relations", 0.5),))
+    with pytest.raises(ValueError, match="at most 1"):
+        AskAnew(shares=(("relation", 0.9), ("count", 0.2)))
+
+
 # ---- the prepared records
 
 

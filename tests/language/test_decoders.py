@@ -126,6 +126,8 @@ def test_decoders_with_attention_sow_it():
     sowing = {"soft_attention", "plain_attention", "hard_attention", "covering_attention"} | {
         "transformer",
         "transformer_prefix",
+        "transformer_today",
+        "transformer_relative",
     }
     for name, model in ALL.items():
         memory = Subject.memory(np.zeros((3, NUM_PLACES, FEATURES)), MASK)

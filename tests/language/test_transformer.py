@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tests.model_zoo import filled
-from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
+from vlm_jax.language.transformer import (
+    Form,
+    Layer,
+    TransformerDecoder,
+    TransformerEncoder,
+    in_prompt,
+)
+from vlm_jax.layers.positions import Rotary
 from vlm_jax.types import BOS, EOS, PAD, Features
 
 SIZES = {"vocab_size": 23, "width": 16, "num_layers": 2, "num_heads": 4, "hidden": 32}
@@ -21,9 +28,18 @@ def variables_of(module, *arguments):
     )
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["cross_attention", "prefix"])
+TURNED = (Layer(window=3, rotary=Rotary()), Layer(rotary=Rotary(base=100.0)))
+DECODERS = {
+    "cross_attention": {},
+    "prefix": {"prefix": True},
+    "rotary": {"prefix": True, "layers": TURNED, "form": Form(add_places=False)},
+    "relative": {"relative": 8, "form": Form(add_places=False)},
+}
+
+
+@pytest.fixture(scope="module", params=DECODERS)
 def decoder(request):
-    module = TransformerDecoder(**SIZES, prefix=request.param)
+    module = TransformerDecoder(**SIZES, **DECODERS[request.param])
     variables = variables_of(module, TOKENS, MEMORY)
 
     def apply(*arguments, **options):
@@ -131,3 +147,131 @@ def test_parameters_of_the_base_model_of_vaswani_et_al():
     total = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     shared = 37000 * 512  # the encoder's table is the decoder's there
     assert total - shared - 37000 == 63_082_496 and abs((total - shared) / 65e6 - 1) < 0.03
+
+
+IMAGE, END = 20, 21
+# Two pictures' places, then a prompt that END closes, then the answer; padding on the left in one row.
+PROMPTED = np.array(
+    [[IMAGE, IMAGE, IMAGE, BOS, 5, END, 6, 7], [PAD, IMAGE, IMAGE, BOS, 9, END, 8, EOS]]
+)
+
+
+@pytest.fixture(scope="module")
+def with_places():
+    """A decoder whose text keeps places for the picture, and whose prompt sees all of itself."""
+    module = TransformerDecoder(
+        **SIZES, image_token=IMAGE, prefix_end=END, layers=TURNED, form=Form(add_places=False)
+    )
+    memory = MEMORY.replace(
+        values=jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 16)), jnp.float32)
+    )
+    variables = variables_of(module, PROMPTED, memory)
+
+    @jax.jit
+    def run(tokens, values=memory.values):
+        seen = memory.replace(values=values)
+        whole = module.apply(variables, tokens, seen, train=False)
+        cache = module.apply(variables, seen, 2, 8, method="initial_cache")
+        prompt, cache = module.apply(variables, tokens[:, :6], cache, seen, method="extend")
+        parts = [prompt]
+        for t in (6, 7):
+            logits, cache = module.apply(variables, tokens[:, t], cache, seen, method="step")
+            parts.append(logits[:, None])
+        return whole, jnp.concatenate(parts, axis=1)
+
+    return run, memory
+
+
+def test_a_prompt_with_a_picture_and_steps_after_it_equal_the_whole(with_places):
+    run, _ = with_places
+    whole, parts = run(PROMPTED)
+    real = PROMPTED != PAD
+    np.testing.assert_allclose(parts[real], whole[real], rtol=1e-4, atol=1e-4)
+
+
+def test_the_prompt_sees_all_of_itself_and_nothing_of_the_answer(with_places):
+    run, _ = with_places
+    before = run(PROMPTED)[0]
+    prompt_changed = PROMPTED.copy()
+    prompt_changed[0, 4] = 12
+    assert np.abs(run(prompt_changed)[0] - before)[0, 0].max() > 1e-4
+    answer_changed = PROMPTED.copy()
+    answer_changed[:, 6] = 12
+    np.testing.assert_array_equal(run(answer_changed)[0][:, :6], before[:, :6])
+
+
+def test_each_vector_of_the_memory_stands_in_its_own_place(with_places):
+    """The logits of a place move most directly with its own vector: swapped vectors give other logits; a vector that is
+    padding changes nothing."""
+    run, memory = with_places
+    before = run(PROMPTED)[0]
+    swapped = memory.values[:, jnp.array([1, 0, 2])]
+    assert np.abs(run(PROMPTED, swapped)[0] - before).max() > 1e-2
+    under = memory.values.at[1, 2].set(1e3)
+    np.testing.assert_array_equal(run(PROMPTED, under)[0], before)
+
+
+def test_a_text_with_too_few_or_too_many_places_gives_nan_and_one_without_any_is_a_text(
+    with_places,
+):
+    run, _ = with_places
+    few, none = PROMPTED.copy(), PROMPTED.copy()
+    few[0, 2] = 5
+    none[none == IMAGE] = 5
+    found = run(few)[0]
+    assert np.isnan(found[0]).all() and np.isfinite(found[1, 1:]).all()
+    assert np.isfinite(run(none)[0][0]).all()
+
+
+def test_which_tokens_belong_to_the_prompt():
+    tokens = jnp.array([[5, 9, 6, 9], [5, 6, 7, 8], [9, 5, 5, 5]])
+    expected = [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert in_prompt(tokens, 9).astype(int).tolist() == expected
+
+
+def test_a_window_ends_what_a_word_sees():
+    """Two layers that see three places: a word is seen four places later, not five."""
+    layers = (Layer(window=3, rotary=Rotary()),)
+    module = TransformerDecoder(**SIZES, layers=layers, form=Form(add_places=False))
+    tokens = np.array([[5, 6, 7, 8, 9, 10, 11]])
+    variables = variables_of(module, tokens, None)
+    run = jax.jit(lambda tokens: module.apply(variables, tokens, None, train=False))
+    changed = tokens.copy()
+    changed[0, 0] = 12
+    moved = np.abs(run(changed) - run(tokens))[0].max(-1)
+    assert (moved[:5] > 1e-4).all() and (moved[5:] == 0).all()
+
+
+def test_tokens_that_are_never_written_have_no_chance():
+    module = TransformerDecoder(**SIZES, unscored=(PAD, BOS))
+    variables = variables_of(module, TOKENS, None)
+    chances = jax.nn.softmax(module.apply(variables, TOKENS, None, train=False))
+    assert (chances[..., [PAD, BOS]] == 0).all()
+    np.testing.assert_allclose(chances.sum(-1), 1, rtol=1e-5)
+
+
+def test_a_causal_encoder_sees_nothing_behind():
+    module = TransformerEncoder(**SIZES, causal=True, layers=TURNED, relative=8)
+    tokens = np.array([[5, 6, 7, 8]])
+    variables = variables_of(module, tokens)
+    run = jax.jit(lambda tokens: module.apply(variables, tokens, train=False).values)
+    before, after = run(tokens), run(np.array([[5, 6, 7, 9]]))
+    np.testing.assert_array_equal(after[0, :3], before[0, :3])
+    assert np.abs(after[0, 3] - before[0, 3]).max() > 1e-3
+
+
+def test_a_second_segment_begins_after_the_first_end():
+    """Rows of the segments' table: [CLS] a [SEP] b [SEP] -> 0 0 0 1 1."""
+    form = Form(num_segments=2, norm_words=True, scale_words=False)
+    module = TransformerEncoder(**SIZES, form=form, pre_norm=False, max_length=8)
+    tokens = np.array([[BOS, 5, EOS, 6, EOS]])
+    variables = variables_of(module, tokens)
+    run = jax.jit(lambda variables: module.apply(variables, tokens, train=False).values)
+    table = variables["params"]["embedding"]["segments"]["table"]
+    gradient = jax.jit(jax.grad(lambda v: run(v)[0, 1].sum()))(variables)
+    assert np.abs(gradient["params"]["embedding"]["segments"]["table"]).max(-1).all()
+    assert table.shape == (2, 16)
+    one = tokens.copy()
+    one[0, 2] = 7
+    other = module.apply(variables, one, train=False).values
+    assert np.abs(other - run(variables))[0, 3].max() > 1e-3

@@ -41,6 +41,7 @@ class Vocabulary(nn.Module, kw_only=True):
 
     vocab_size: int
     kernel_init: Callable | None = None  # of the linear layer
+    use_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -49,9 +50,11 @@ class Vocabulary(nn.Module, kw_only=True):
     ) -> Float[Array, "*l v"]:
         if table is None:
             init = self.kernel_init or nn.linear.default_kernel_init
-            layer = nn.Dense(self.vocab_size, kernel_init=init, dtype=self.dtype, name="linear")
-            return layer(x).astype(jnp.float32)
+            form = {"use_bias": self.use_bias, "kernel_init": init, "dtype": self.dtype}
+            return nn.Dense(self.vocab_size, **form, name="linear")(x).astype(jnp.float32)
         if x.shape[-1] != table.width:
             x = nn.Dense(table.width, use_bias=False, dtype=self.dtype, name="projection")(x)
-        bias = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
-        return table.logits(x) + bias
+        logits = table.logits(x)
+        if not self.use_bias:
+            return logits
+        return logits + self.param("bias", nn.initializers.zeros, (self.vocab_size,))

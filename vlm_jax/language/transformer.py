@@ -1,6 +1,8 @@
-"""Transformers over text: an encoder, and a decoder that reads its memory by cross-attention or as a prefix.
+"""Transformers over text: an encoder, and a decoder that reads its memory by cross-attention, as a prefix, or in places
+that the text keeps for it.
 
-Vaswani et al. 2017 (arXiv 1706.03762), with the norm before each block (Xiong et al. 2020) unless said.
+Vaswani et al. 2017 (arXiv 1706.03762), with the norm before each block (Xiong et al. 2020) unless said. What today's
+models do otherwise is a `Form`, the same for all blocks, and a `Layer` for each of them.
 """
 
 import dataclasses
@@ -19,11 +21,43 @@ from vlm_jax.layers.attention import (
     padding_mask,
     positions,
     prefix_mask,
+    soft_capped,
+    window_mask,
 )
-from vlm_jax.layers.mlp import Mlp
+from vlm_jax.layers.mlp import GatedMlp, Mlp
 from vlm_jax.layers.norm import LayerNorm, Norm
-from vlm_jax.layers.positions import LearnedPositions, sinusoidal
-from vlm_jax.types import PAD, Cache, Features
+from vlm_jax.layers.positions import LearnedPositions, RelativePositions, Rotary, sinusoidal
+from vlm_jax.types import EOS, PAD, Cache, Features
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """Where blocks depart from Vaswani et al.; the defaults do not. The fields of attention are MultiHeadAttention's."""
+
+    head_width: int | None = None
+    use_bias: bool = True  # of all linear layers of the blocks
+    scale: float | None = None
+    soft_cap: float | None = None
+    query_key_norm: Norm | None = None
+    gated: bool = False  # layers.mlp.GatedMlp
+    sandwich: bool = False  # x + norm(f(norm(x))), with `pre_norm`
+    final_soft_cap: float | None = None  # of the logits
+    # Of the word vectors: times sqrt(width); with a vector of the place in the text added; and of which segment it is,
+    # one that every EOS before it ends (BERT); the sum normed.
+    scale_words: bool = True
+    add_places: bool = True
+    num_segments: int = 0
+    norm_words: bool = False
+    output_bias: bool = True  # of the scores of words where they are tied
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What differs from block to block: its self-attention sees `window` real places back, itself among them (None: all),
+    and turns queries and keys by their positions."""
+
+    window: int | None = None
+    rotary: Rotary | None = None
 
 
 class TransformerEncoder(nn.Module, kw_only=True):
@@ -45,6 +79,10 @@ class TransformerEncoder(nn.Module, kw_only=True):
     activation: Callable = nn.gelu
     pre_norm: bool = True
     norm: Norm = LayerNorm()
+    form: Form = Form()
+    layers: tuple[Layer, ...] = (Layer(),)  # of the first blocks, and again from the beginning
+    relative: int | None = None  # so many buckets of distances (layers.positions.RelativePositions)
+    causal: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -54,10 +92,21 @@ class TransformerEncoder(nn.Module, kw_only=True):
         mask = tokens != PAD
         if embedding is None:
             embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding), name="embedding")
-        x = embedding(tokens, positions(mask), train=train)
+        place = positions(mask)
+        x = embedding(tokens, place, train=train)
+        seen, length = padding_mask(mask), tokens.shape[1]
+        if self.causal:
+            seen = seen & causal_mask(length)
+        bias = None
+        if self.relative is not None:
+            relative = RelativePositions(
+                num_heads=self.num_heads, num_buckets=self.relative, name="relative"
+            )
+            bias = relative(jnp.arange(length)[None], jnp.arange(length))
         for i in range(self.num_layers):
-            block = Block(**_shared(self, Block), name=f"block_{i}")
-            x, _ = block(x, padding_mask(mask), train=train)
+            layer = self.layers[i % len(self.layers)]
+            block = Block(**_shared(self, Block), layer=layer, name=f"block_{i}")
+            x, _ = block(x, seen, positions=place, key_positions=place, bias=bias, train=train)
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
         return Features(values=jnp.where(mask[..., None], x, 0), mask=mask)
@@ -84,6 +133,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
 
     Where it is not `causal` every token sees all others: logits of each of `tokens` itself, some of which are masked
     (Chang et al. 2022). Such a decoder has no steps; `decoding.masked` writes with it.
+
+    With an `image_token` the memory's vectors, of the decoder's own width, stand in the text instead, the k-th in the
+    place of the k-th such token (Liu et al. 2023, arXiv 2304.08485); a text with more or fewer of them, unless none, gives NaN. With
+    a `prefix_end` all tokens up to the first such one, the prompt, see each other (Beyer et al. 2024, arXiv 2407.07726,
+    figure 2); a cache has to be given that prompt in one piece.
     """
 
     vocab_size: int
@@ -101,43 +155,93 @@ class TransformerDecoder(nn.Module, kw_only=True):
     pre_norm: bool = True
     tied: bool = True
     norm: Norm = LayerNorm()
+    form: Form = Form()
+    layers: tuple[Layer, ...] = (Layer(),)  # of the first blocks, and again from the beginning
+    relative: int | None = None  # so many buckets of distances (layers.positions.RelativePositions)
+    image_token: int | None = None
+    prefix_end: int | None = None
+    project_prefix: bool = True  # False: the memory has the decoder's width already
+    unscored: tuple[int, ...] = ()  # tokens that are never written: their logits are -1e9
     dtype: Any = jnp.float32
 
     def setup(self):
         if self.prefix and not self.causal:
             raise ValueError("TransformerDecoder(prefix=True, causal=False): leave one of them out")
+        if self.prefix and (self.image_token is not None or self.relative is not None):
+            raise ValueError(
+                "TransformerDecoder(prefix=True) with image_token or relative: expected one place for the memory. "
+                "Leave prefix out, or the other"
+            )
         self.embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding))
-        self.blocks = [Block(**_shared(self, Block)) for _ in range(self.num_layers)]
-        self.vocabulary = Vocabulary(vocab_size=self.vocab_size, dtype=self.dtype)
-        if self.prefix:
+        self.blocks = [
+            Block(**_shared(self, Block), layer=self.layers[i % len(self.layers)])
+            for i in range(self.num_layers)
+        ]
+        self.vocabulary = Vocabulary(
+            vocab_size=self.vocab_size, use_bias=self.form.output_bias, dtype=self.dtype
+        )
+        if self.prefix and self.project_prefix:
             self.projection = nn.Dense(self.width, dtype=self.dtype)
+        if self.relative is not None:
+            self.relative_positions = RelativePositions(
+                num_heads=self.num_heads, num_buckets=self.relative, causal=True
+            )
 
     def __call__(
         self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
     ) -> Float[Array, "b l v"]:
         """Logits of the token after each of `tokens`."""
-        kept = tokens != PAD
-        x = self.embedding(tokens, positions(kept), train=train)
-        length = tokens.shape[1]
+        kept, length = tokens != PAD, tokens.shape[1]
+        x = self._embedded(tokens, positions(kept), memory, 0, train=train)
+        if self.image_token is not None and memory is not None:
+            number = (tokens == self.image_token).sum(axis=1)
+            sound = (number == memory.mask.sum(axis=1)) | (number == 0)
+            x = jnp.where(sound[:, None, None], x, jnp.nan)
         mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
+        if self.prefix_end is not None:
+            prompt = in_prompt(tokens, self.prefix_end)
+            mask = mask | (prompt[:, :, None] & prompt[:, None, :])
         num_before = 0
         if self.prefix and memory is not None:
             num_before = memory.mask.shape[1]
-            x = jnp.concatenate([self.projection(memory.values).astype(x.dtype), x], axis=1)
+            x = jnp.concatenate([self._projected(memory).astype(x.dtype), x], axis=1)
             kept = jnp.concatenate([memory.mask, kept], axis=1)
-            mask = prefix_mask(num_before, tokens.shape[1])
-            memory = None
+            mask = prefix_mask(num_before, length)
         mask = mask & padding_mask(kept)
+        places = {"positions": positions(kept), "key_positions": positions(kept)}
+        if self.relative is not None:
+            places["bias"] = self.relative_positions(jnp.arange(length)[None], jnp.arange(length))
         for block in self.blocks:
-            beside = None if memory is None else (block.memory_keys(memory), memory.mask)
-            x, _ = block(x, mask, beside, num_before=num_before, train=train)
+            beside = (block.memory_keys(memory), memory.mask) if self._beside(memory) else None
+            x, _ = block(x, mask, beside, num_before=num_before, **places, train=train)
         return self.logits(x[:, num_before:], train=train)
+
+    def _beside(self, memory: Features | None) -> bool:
+        """Whether the memory is read by cross-attention."""
+        return memory is not None and not self.prefix and self.image_token is None
+
+    def _projected(self, memory: Features) -> Float[Array, "b n d"]:
+        return self.projection(memory.values) if self.project_prefix else memory.values
+
+    def _embedded(
+        self, tokens: Int[Array, "b l"], places, memory: Features | None, num_images, *, train: bool
+    ) -> Float[Array, "b l d"]:
+        """Word vectors, with the memory's in the places kept for them; `num_images` of these have stood before."""
+        x = self.embedding(tokens, places, train=train)
+        if self.image_token is None or memory is None:
+            return x
+        images = tokens == self.image_token
+        index = jnp.cumsum(images, axis=1) - 1 + num_images
+        rows = jnp.arange(tokens.shape[0])[:, None]
+        values = jnp.where(memory.mask[..., None], memory.values, jnp.nan).astype(x.dtype)
+        values = values.at[rows, index].get(mode="fill", fill_value=jnp.nan)
+        return jnp.where(images[..., None], values, x)
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
         """Keys and values of the memory, and room for max_length tokens.
 
         {"blocks": self-attention's, "memory": cross-attention's, "kept": which places of the former may be
-        seen [b n+l], "position": of the next token [b]}
+        seen [b n+l], "position": of the next token [b]; with an `image_token` "images": how many have been read [b]}
         """
         if not self.causal:
             raise ValueError(
@@ -150,13 +254,15 @@ class TransformerDecoder(nn.Module, kw_only=True):
         beside = ()
         if num_before:
             kept = kept.at[:, :num_before].set(memory.mask)
-            x = self.projection(memory.values)
+            x, seen = self._projected(memory), padding_mask(kept)
+            places = {"positions": positions(memory.mask), "key_positions": positions(kept)}
             for i, block in enumerate(self.blocks):
-                x, caches[i] = block(x, padding_mask(kept), cache=caches[i], train=False)
-        elif memory is not None:
+                x, caches[i] = block(x, seen, cache=caches[i], **places, train=False)
+        elif self._beside(memory):
             beside = tuple(block.memory_keys(memory) for block in self.blocks)
-        position = jnp.zeros(batch_size, jnp.int32)
-        return {"blocks": tuple(caches), "memory": beside, "kept": kept, "position": position}
+        zeros = jnp.zeros(batch_size, jnp.int32)
+        cache = {"blocks": tuple(caches), "memory": beside, "kept": kept, "position": zeros}
+        return cache if self.image_token is None else {**cache, "images": zeros}
 
     def step(
         self, token: Int[Array, "b"], cache: Cache, memory: Features | None
@@ -167,41 +273,75 @@ class TransformerDecoder(nn.Module, kw_only=True):
     def extend(
         self, tokens: Int[Array, "b l"], cache: Cache, memory: Features | None
     ) -> tuple[Float[Array, "b l v"], Cache]:
-        """`step` for several tokens at once, such as a prompt."""
+        """`step` for several tokens at once, such as a prompt, or a piece of one."""
         b, l = tokens.shape
         real = tokens != PAD
-        x = self.embedding(tokens, cache["position"][:, None] + positions(real), train=False)
+        position, num_images = cache["position"][:, None] + positions(real), cache.get("images", 0)
+        x = self._embedded(tokens, position, memory, jnp.reshape(num_images, (-1, 1)), train=False)
         places = cache["blocks"][0].position[:, None] + jnp.arange(l)[None]  # [b l]
-        kept = cache["kept"].at[jnp.arange(b)[:, None], places].set(real, mode="drop")
-        before = jnp.arange(kept.shape[1])[None, None] <= places[:, :, None]  # [b l n+l]
+        rows, number = jnp.arange(b)[:, None], jnp.arange(cache["kept"].shape[1])
+        kept = cache["kept"].at[rows, places].set(real, mode="drop")
+        before = number[None, None] <= places[:, :, None]  # [b l n+l]
+        if self.prefix_end is not None:
+            first = cache["blocks"][0].position == 0
+            prompt = in_prompt(tokens, self.prefix_end) & first[:, None]
+            seen = jnp.zeros_like(kept).at[rows, places].set(prompt, mode="drop")
+            before = before | (prompt[:, :, None] & seen[:, None, :])
+        # Turned by how many real places stand before, those of a prefix among them.
+        turned = {
+            "positions": cache["kept"].sum(axis=1, dtype=jnp.int32)[:, None] + positions(real),
+            "key_positions": positions(kept),
+        }
+        if self.relative is not None:
+            turned["bias"] = self.relative_positions(places, number)
         caches = []
         for i, block in enumerate(self.blocks):
             beside = (cache["memory"][i], memory.mask) if cache["memory"] else None
-            x, block_cache = block(
-                x, before & padding_mask(kept), beside, cache=cache["blocks"][i], train=False
-            )
+            seen = before & padding_mask(kept)
+            x, block_cache = block(x, seen, beside, cache=cache["blocks"][i], **turned, train=False)
             caches.append(block_cache)
-        return self.logits(x, train=False), {
+        new = {
             "blocks": tuple(caches),
             "memory": cache["memory"],
             "kept": kept,
             "position": cache["position"] + real.sum(axis=1, dtype=jnp.int32),
         }
+        if self.image_token is not None:
+            new["images"] = num_images + (tokens == self.image_token).sum(axis=1, dtype=jnp.int32)
+        return self.logits(x, train=False), new
 
     @nn.compact
     def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
-        return self.vocabulary(x, self.embedding.words if self.tied else None)
+        logits = self.vocabulary(x, self.embedding.words if self.tied else None)
+        if self.form.final_soft_cap is not None:
+            logits = soft_capped(logits, self.form.final_soft_cap)
+        if self.unscored:
+            logits = logits.at[..., jnp.array(self.unscored)].set(-1e9)
+        return logits
+
+
+def in_prompt(tokens: Int[Array, "b l"], end: int) -> Bool[Array, "b l"]:
+    """The tokens up to the first `end`, and it; none where there is no such token.
+
+    end 9: [[5, 9, 6], [5, 6, 7]] -> [[1, 1, 0], [0, 0, 0]]
+    """
+    ends = jnp.cumsum(tokens == end, axis=1)
+    before = ends - (tokens == end) == 0
+    return before & (ends[:, -1:] > 0)
 
 
 class PlacedEmbedding(nn.Module, kw_only=True):
-    """sqrt(width) times the word vector, plus the position's, then dropout (Vaswani et al. 2017, 3.4-3.5)."""
+    """sqrt(width) times the word vector, plus the position's, then dropout (Vaswani et al. 2017, 3.4-3.5), or as the
+    `form` says."""
 
     vocab_size: int
     width: int
     max_length: int | None = None
     dropout_rate: float = 0.0
+    norm: Norm = LayerNorm()
+    form: Form = Form()
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -211,24 +351,40 @@ class PlacedEmbedding(nn.Module, kw_only=True):
             stddev=self.width**-0.5,
             dtype=self.dtype,
         )
-        if self.max_length is not None:
+        if self.max_length is not None and self.form.add_places:
             # Half the word vectors' deviation, as in GPT-2.
             self.places = LearnedPositions(max_length=self.max_length, width=self.width, stddev=0.5)
+        if self.form.num_segments:
+            self.segments = Embedding(
+                vocab_size=self.form.num_segments, width=self.width, stddev=0.02, dtype=self.dtype
+            )
         self.dropout = nn.Dropout(self.dropout_rate)
 
+    @nn.compact
     def __call__(
         self, tokens: Int[Array, "b l"], positions: Int[Array, "b l"], *, train: bool
     ) -> Float[Array, "b l d"]:
-        if self.max_length is None:
-            places = sinusoidal(positions, width=self.width)
-        else:
-            places = self.places(positions)
-        x = self.words(tokens) * self.width**0.5 + places.astype(self.dtype)
+        x = self.words(tokens)
+        if self.form.scale_words:
+            x = x * jnp.asarray(self.width**0.5, self.dtype)
+        if self.form.add_places:
+            x = x + self._places(positions).astype(self.dtype)
+        if self.form.num_segments:
+            ends = tokens == EOS
+            segment = jnp.cumsum(ends, axis=1) - ends
+            x = x + self.segments(jnp.minimum(segment, self.form.num_segments - 1))
+        if self.form.norm_words:
+            x = self.norm(x, train=train, dtype=self.dtype, name="norm")
         return self.dropout(x, deterministic=not train)
+
+    def _places(self, positions: Int[Array, "b l"]) -> Float[Array, "b l d"]:
+        if self.max_length is None:
+            return sinusoidal(positions, width=self.width)
+        return self.places(positions)
 
 
 class Block(nn.Module, kw_only=True):
-    """x + f(norm(x)) for f = self-attention, attention over the memory, MLP; or norm(x + f(x))."""
+    """x + f(norm(x)) for f = self-attention, attention over the memory, MLP; or norm(x + f(x)), or as the `form` says."""
 
     width: int
     num_heads: int
@@ -239,6 +395,8 @@ class Block(nn.Module, kw_only=True):
     activation: Callable
     pre_norm: bool
     norm: Norm
+    form: Form
+    layer: Layer
     dtype: Any
 
     def setup(self):
@@ -248,13 +406,16 @@ class Block(nn.Module, kw_only=True):
             "dropout_rate": self.attention_dropout_rate,
             "num_kv_heads": self.num_kv_heads,
             "dtype": self.dtype,
+            **_shared(self.form, MultiHeadAttention),
         }
-        self.self_attention = MultiHeadAttention(**fields)
+        self.self_attention = MultiHeadAttention(**fields, rotary=self.layer.rotary)
         self.cross_attention = MultiHeadAttention(**fields)
-        self.mlp = Mlp(
+        mlp = GatedMlp if self.form.gated else Mlp
+        self.mlp = mlp(
             hidden=self.hidden,
             activation=self.activation,
             dropout_rate=self.dropout_rate,
+            use_bias=self.form.use_bias,
             dtype=self.dtype,
         )
         self.dropout = nn.Dropout(self.dropout_rate)
@@ -271,18 +432,25 @@ class Block(nn.Module, kw_only=True):
         *,
         cache: KeyValueCache | None = None,
         num_before: int = 0,
+        positions: Int[Array, "b l"] | None = None,
+        key_positions: Int[Array, "b n"] | None = None,
+        bias: Float[Array, "#b i l n"] | None = None,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], KeyValueCache | None]:
-        """`beside`: keys and values of the memory, and its mask. The first `num_before` of x are a prefix."""
+        """`beside`: keys and values of the memory, and its mask. The first `num_before` of x are a prefix. `positions`
+        of x and `key_positions` of all that self-attention sees, how many real places stand before each, turn it and
+        bound its window; `bias` is added to its scores."""
+        if self.layer.window is not None:
+            mask = mask & window_mask(positions, key_positions, self.layer.window)
+        turned = {"positions": positions, "bias": bias}
 
         def attention(y):
             nonlocal cache
             if cache is not None:
-                y, cache = self.self_attention.extend(y, cache, mask)
+                y, cache = self.self_attention.extend(y, cache, mask, **turned)
                 return y
-            y, weights = self.self_attention.attend(
-                y, *self.self_attention.keys_values(y), mask, train=train
-            )
+            keys_values = self.self_attention.keys_values(y, positions)
+            y, weights = self.self_attention.attend(y, *keys_values, mask, **turned, train=train)
             if num_before:
                 text_over_prefix = weights[:, :, num_before:, :num_before]
                 self.sow("intermediates", "attention", text_over_prefix)
@@ -305,11 +473,15 @@ class Block(nn.Module, kw_only=True):
         def norm(y):
             return self.norm(y, train=train, dtype=self.dtype, name=name)
 
-        y = f(norm(x)) if self.pre_norm else f(x)
-        return x + y if self.pre_norm else norm(x + y)
+        if not self.pre_norm:
+            return norm(x + f(x))
+        y = f(norm(x))
+        if self.form.sandwich:
+            y = self.norm(y, train=train, dtype=self.dtype, name=f"{name}_after")
+        return x + y
 
 
-def _shared(module: nn.Module, part: type[nn.Module]) -> dict[str, Any]:
-    """The fields that a module hands on to its part: those of the same name."""
+def _shared(module: Any, part: type[nn.Module]) -> dict[str, Any]:
+    """The fields that a module, or its form, hands on to its part: those of the same name."""
     names = {f.name for f in dataclasses.fields(part)} - {"parent", "name"}
     return {name: getattr(module, name) for name in names if hasattr(module, name)}

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from vlm_jax.layers.norm import Norm
+from vlm_jax.layers.positions import Rotary, rotary
+
 
 @flax.struct.dataclass
 class KeyValueCache:
@@ -26,28 +29,35 @@ class MultiHeadAttention(nn.Module, kw_only=True):
 
     With `num_kv_heads` groups of heads share keys and values (Ainslie et al. 2023). A query that may look
     nowhere gets zeros. Dropout falls on the weights. Sows "weights" [b i q n] in "intermediates".
+
+    In the order of their use: `query_key_norm` norms every query and key over its head (Henry et al. 2020, arXiv
+    2010.04245); `rotary` turns both by their positions; their products are multiplied by `scale`, 1 / sqrt(head width)
+    where it is None, and bent to stay within +-`soft_cap` (Gemma Team 2024, arXiv 2408.00118, section 2).
     """
 
     num_heads: int
     width: int
     dropout_rate: float = 0.0
     num_kv_heads: int | None = None
+    head_width: int | None = None  # None: width / num_heads
     use_bias: bool = True
+    scale: float | None = None
+    soft_cap: float | None = None
+    query_key_norm: Norm | None = None
+    rotary: Rotary | None = None
     dtype: Any = jnp.float32
 
     def setup(self):
         heads, kv_heads = self.num_heads, self.num_kv_heads or self.num_heads
-        if self.width % heads or heads % kv_heads:
+        if (self.head_width is None and self.width % heads) or heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention was given width={self.width}, num_heads={heads}, num_kv_heads={kv_heads}; "
-                "expected num_heads to divide width, and num_kv_heads to divide num_heads"
+                "expected num_heads to divide width, and num_kv_heads to divide num_heads. Try head_width=..."
             )
-        head_width = self.width // heads
 
         def project(number, name):
-            return nn.DenseGeneral(
-                (number, head_width), use_bias=self.use_bias, dtype=self.dtype, name=name
-            )
+            shape = (number, self._head_width)
+            return nn.DenseGeneral(shape, use_bias=self.use_bias, dtype=self.dtype, name=name)
 
         self.query = project(heads, "query")
         self.key = project(kv_heads, "key")
@@ -65,15 +75,33 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         *,
         train: bool,
     ) -> Float[Array, "b q w"]:
+        """Without `rotary`, which needs to know the positions."""
         x, weights = self.attend(queries, *self.keys_values(memory), mask, train=train)
         self.sow("intermediates", "weights", weights)
         return x
 
+    @property
+    def _head_width(self) -> int:
+        return self.head_width or self.width // self.num_heads
+
     def keys_values(
-        self, memory: Float[Array, "b n e"]
+        self, memory: Float[Array, "b n e"], positions: Int[Array, "b n"] | None = None
     ) -> tuple[Float[Array, "b n i d"], Float[Array, "b n i d"]]:
         """What `attend` needs of a memory; computed once where the memory stays the same."""
-        return self.key(memory), self.value(memory)
+        return self._placed(self.key(memory), positions, "key_norm"), self.value(memory)
+
+    @nn.compact
+    def _normed(self, x: Float[Array, "b n i d"], name: str) -> Float[Array, "b n i d"]:
+        return self.query_key_norm(x, train=False, dtype=self.dtype, name=name)
+
+    def _placed(self, x: Float[Array, "b n i d"], positions, name: str) -> Float[Array, "b n i d"]:
+        if self.query_key_norm is not None:
+            x = self._normed(x, name)
+        if self.rotary is None:
+            return x
+        if positions is None:
+            raise ValueError("MultiHeadAttention(rotary=...): expected positions, given None")
+        return rotary(x, positions, form=self.rotary)
 
     def attend(
         self,
@@ -82,15 +110,25 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         values: Float[Array, "b n i d"],
         mask: Bool[Array, "..."] | None,
         *,
+        positions: Int[Array, "b q"] | None = None,
+        bias: Float[Array, "#b i q n"] | None = None,
         train: bool,
     ) -> tuple[Float[Array, "b q w"], Float[Array, "b i q n"]]:
-        """The result, and the weights before dropout."""
-        query = self.query(queries)
+        """The result, and the weights before dropout. `positions` are the queries'; `bias` is added to the scores."""
+        query = self._placed(self.query(queries), positions, "query_norm")
         b, q, heads, d = query.shape
         groups = keys.shape[2]
-        query = query.reshape(b, q, groups, heads // groups, d) / jnp.sqrt(d).astype(query.dtype)
+        query = query.reshape(b, q, groups, heads // groups, d)
+        if self.scale is None:
+            query = query / jnp.sqrt(d).astype(query.dtype)
+        elif self.scale != 1.0:
+            query = query * jnp.asarray(self.scale, query.dtype)
         scores = jnp.einsum("bqgrd,bngd->bgrqn", query, keys)
         scores = scores.astype(jnp.float32)
+        if self.soft_cap is not None:
+            scores = soft_capped(scores, self.soft_cap)
+        if bias is not None:
+            scores = scores + bias.reshape(-1, groups, heads // groups, q, keys.shape[1])
         if mask is None:
             weights = nn.softmax(scores)
         else:
@@ -109,7 +147,7 @@ class MultiHeadAttention(nn.Module, kw_only=True):
             batch_size,
             max_length,
             self.num_kv_heads or self.num_heads,
-            self.width // self.num_heads,
+            self._head_width,
         )
         zeros = jnp.zeros(shape, self.dtype)
         return KeyValueCache(keys=zeros, values=zeros, position=jnp.zeros(batch_size, jnp.int32))
@@ -119,14 +157,16 @@ class MultiHeadAttention(nn.Module, kw_only=True):
         x: Float[Array, "b q d"],
         cache: KeyValueCache,
         mask: Bool[Array, "..."],
+        positions: Int[Array, "b q"] | None = None,
+        bias: Float[Array, "#b i q n"] | None = None,
     ) -> tuple[Float[Array, "b q w"], KeyValueCache]:
         """Self-attention of q more positions, over themselves and those read before; no dropout.
 
-        The mask is over the whole cache: [b q capacity]. A row that has no room for the q positions
-        gives NaN.
+        The mask is over the whole cache: [b q capacity], and so is the bias. A row that has no room for the q
+        positions gives NaN.
         """
         q, capacity = x.shape[1], cache.keys.shape[1]
-        keys, values = self.keys_values(x)
+        keys, values = self.keys_values(x, positions)
         rows = jnp.arange(x.shape[0])[:, None]
         places = cache.position[:, None] + jnp.arange(q)[None]  # [b q]
         # JAX drops what is written outside an array without a word; the NaN below speaks up.
@@ -137,8 +177,15 @@ class MultiHeadAttention(nn.Module, kw_only=True):
             ),
             position=cache.position + q,
         )
-        x, _ = self.attend(x, new.keys, new.values, mask, train=False)
+        x, _ = self.attend(
+            x, new.keys, new.values, mask, positions=positions, bias=bias, train=False
+        )
         return jnp.where((places < capacity)[..., None], x, jnp.nan), new
+
+
+def soft_capped(x: Float[Array, "*n"], cap: float) -> Float[Array, "*n"]:
+    """cap tanh(x / cap): nearly x while it is small, never beyond +-cap."""
+    return cap * jnp.tanh(x / cap)
 
 
 def masked_softmax(
@@ -165,6 +212,14 @@ def prefix_mask(prefix_length: int, length: int) -> Bool[Array, "1 n n"]:
     """
     mask = causal_mask(prefix_length + length)
     return mask.at[:, :, :prefix_length].set(True)
+
+
+def window_mask(
+    queries: Int[Array, "b q"], keys: Int[Array, "b n"], window: int
+) -> Bool[Array, "b q n"]:
+    """Of these positions, each sees its own and the `window` - 1 before and after it (Beltagy et al. 2020, arXiv
+    2004.05150); a causal mask takes away those after."""
+    return abs(queries[:, :, None] - keys[:, None, :]) < window
 
 
 def padding_mask(kept: Bool[Array, "b n"]) -> Bool[Array, "b 1 n"]:

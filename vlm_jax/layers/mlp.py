@@ -15,32 +15,46 @@ class Mlp(nn.Module, kw_only=True):
     width: int | None = None
     activation: Callable = nn.gelu
     dropout_rate: float = 0.0
+    use_bias: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n d"], *, train: bool) -> Float[Array, "b *n d"]:
         width = x.shape[-1] if self.width is None else self.width
-        x = nn.Dense(self.hidden, dtype=self.dtype, name="hidden_layer")(x)
+        form = {"use_bias": self.use_bias, "dtype": self.dtype}
+        x = nn.Dense(self.hidden, **form, name="hidden_layer")(x)
         x = self.activation(x)
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
-        x = nn.Dense(width, dtype=self.dtype, name="output_layer")(x)
+        x = nn.Dense(width, **form, name="output_layer")(x)
         return nn.Dropout(self.dropout_rate)(x, deterministic=not train)
 
 
 class GatedMlp(nn.Module, kw_only=True):
-    """activation(x V) * (x W), then linear: SwiGLU with silu (Shazeer 2020, eq. 6). No biases."""
+    """activation(x V) * (x W), then linear: SwiGLU with silu (Shazeer 2020, eq. 6). Without biases, as there."""
 
     hidden: int
     width: int | None = None
     activation: Callable = nn.silu
     dropout_rate: float = 0.0
+    use_bias: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *n d"], *, train: bool) -> Float[Array, "b *n d"]:
         width = x.shape[-1] if self.width is None else self.width
-        gate = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="gate")(x)
-        value = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="hidden_layer")(x)
+        form = {"use_bias": self.use_bias, "dtype": self.dtype}
+        gate = nn.Dense(self.hidden, **form, name="gate")(x)
+        value = nn.Dense(self.hidden, **form, name="hidden_layer")(x)
         x = self.activation(gate) * value
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
-        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="output_layer")(x)
+        return nn.Dense(width, **form, name="output_layer")(x)
+
+
+def exact_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """x times the normal distribution's share below x (Hendrycks and Gimpel 2016); nn.gelu approximates it by tanh."""
+    return nn.gelu(x, approximate=False)
+
+
+def quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """x sigmoid(1.702 x), the same authors' second approximation, which CLIP's weights have."""
+    return x * nn.sigmoid(1.702 * x)

@@ -1,4 +1,7 @@
-"""Where a token or a patch stands: sinusoidal, learned and rotary positions."""
+"""Where a token or a patch stands: sinusoidal, learned, rotary and relative positions."""
+
+import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -40,21 +43,94 @@ def sinusoidal_grid(
     return grid.reshape(height * width, features)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Llama3Scaling:
+    """Angles of long waves divided by `factor`, of short ones left alone, between them a mixture, so that a model reads
+    longer texts than it was made for (Dubey et al. 2024, arXiv 2407.21783, section 3.4; the rule is that of the published
+    weights). A wave is long above `original_length` / `low` positions, and short below `original_length` / `high`."""
+
+    factor: float
+    original_length: int
+    low: float = 1.0
+    high: float = 4.0
+
+    def __call__(self, frequencies: Float[Array, "n"]) -> Float[Array, "n"]:
+        turns = self.original_length * frequencies / (2 * math.pi)
+        share = jnp.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return frequencies * (share + (1 - share) / self.factor)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Su et al. 2021, eq. 34, as an attention's field. Positions are divided by `factor` (Chen et al. 2023, arXiv
+    2306.15595), or `scaling` changes the frequencies."""
+
+    base: float = 10000.0
+    factor: float = 1.0
+    scaling: Llama3Scaling | None = None
+
+    def frequencies(self, number: int) -> Float[Array, "number"]:
+        frequencies = _frequencies(number, self.base) / self.factor
+        return frequencies if self.scaling is None else self.scaling(frequencies)
+
+
 def rotary(
-    x: Float[Array, "b l i d"], positions: Int[Array, "b l"], *, base: float = 10000.0
+    x: Float[Array, "b l i d"],
+    positions: Int[Array, "b l"],
+    *,
+    base: float = 10000.0,
+    form: Rotary | None = None,
 ) -> Float[Array, "b l i d"]:
     """Su et al. 2021, eq. 34: each pair (x_j, x_{j + d/2}) turned by the angle p base^(-2j / d).
 
     The pairing is GPT-NeoX's (halves), which Llama's published weights use. The product of a
-    rotated query and a rotated key depends on the difference of their positions only.
+    rotated query and a rotated key depends on the difference of their positions only. A `form` takes the place of `base`.
     """
     if x.shape[-1] % 2:
         raise ValueError(f"rotary was given head width {x.shape[-1]}; expected an even one.")
-    angles = positions[..., None, None] * _frequencies(x.shape[-1] // 2, base)  # [b l 1 d/2]
+    form = form or Rotary(base=base)
+    angles = positions[..., None, None] * form.frequencies(x.shape[-1] // 2)  # [b l 1 d/2]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
+
+
+class RelativePositions(nn.Module, kw_only=True):
+    """A number for every head and every bucket of distances, added to the scores of attention (Raffel et al. 2020, arXiv
+    1910.10683, section 2.1): Int[b q], Int[n] -> Float[b i q n].
+
+    The first half of the buckets are the distances 0, 1, 2, ...; the others grow like a logarithm up to `max_distance`,
+    which shares the last one with all beyond. Where the text is read in both directions each direction has half of them;
+    where it is `causal` what comes after is in bucket 0.
+    """
+
+    num_heads: int
+    num_buckets: int = 32
+    max_distance: int = 128
+    causal: bool = False
+
+    @nn.compact
+    def __call__(
+        self, queries: Int[Array, "b q"], keys: Int[Array, "n"]
+    ) -> Float[Array, "b i q n"]:
+        shape = (self.num_buckets, self.num_heads)
+        table = self.param("table", nn.initializers.normal(0.02), shape)
+        values = table[self._bucket(keys[None, None, :] - queries[:, :, None])]
+        return jnp.moveaxis(values, -1, 1)
+
+    def _bucket(self, distance: Int[Array, "b q n"]) -> Int[Array, "b q n"]:
+        number, start = self.num_buckets, 0
+        if self.causal:
+            distance = jnp.maximum(-distance, 0)
+        else:
+            number //= 2
+            start = jnp.where(distance > 0, number, 0)
+            distance = jnp.abs(distance)
+        exact = number // 2
+        ratio = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(self.max_distance / exact)
+        far = jnp.minimum(exact + (ratio * (number - exact)).astype(jnp.int32), number - 1)
+        return start + jnp.where(distance < exact, distance, far)
 
 
 class LearnedPositions(nn.Module, kw_only=True):

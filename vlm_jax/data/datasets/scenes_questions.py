@@ -55,13 +55,37 @@ class AskAnew:
     """Any question about the example's `scene` in place of the stored `question`: for training, a new draw each epoch.
 
     The stored ones are ten a picture at most, of which a network learns the rarer answers by heart; there are hundreds.
+    `shares` asks for a type with a probability of its own, such as (("relation", 0.4),), where the picture allows it;
+    what they leave of 1 goes to all types as they are stored.
     """
 
+    shares: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self):
+        chances = [chance for _, chance in self.shares]
+        unknown = {kind for kind, _ in self.shares} - KINDS.keys()
+        if unknown or sum(chances) > 1 or min(chances, default=0) < 0:
+            raise ValueError(
+                f"AskAnew(shares={self.shares}): expected types among {', '.join(KINDS)}, with probabilities whose sum "
+                "is at most 1"
+            )
+
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        asked = questions(_scene(example["scene"]), rng)
-        new = asked[int(rng.integers(len(asked)))]
+        new = self._asked(_scene(example["scene"]), rng)
         drawn = {"question": new.text, "answer": new.answer, "question_type": new.type}
         return {**example, **drawn}
+
+    def _asked(self, scene: Scene, rng: np.random.Generator) -> Question:
+        if self.shares:
+            kinds, chances = zip(*self.shares)
+            drawn = rng.choice(len(kinds) + 1, p=(*chances, max(1 - sum(chances), 0)))
+            if drawn < len(kinds):
+                kind = kinds[drawn]
+                text, answer = KINDS[kind](scene.objects, rng) or (None, None)
+                if text is not None:
+                    return Question(text, answer, kind)
+        asked = questions(scene, rng)
+        return asked[int(rng.integers(len(asked)))]
 
 
 _scene = functools.lru_cache(maxsize=8192)(Scene.from_json)
