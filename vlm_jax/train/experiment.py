@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-import flax.linen as nn
-
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.optimizers import Optimizer
 from vlm_jax.train.partition import Partition
@@ -51,7 +49,7 @@ class Best:
 class Experiment:
     """Everything that a run is made of; equal experiments give equal runs."""
 
-    model: nn.Module
+    model: Any  # a Linen module, or one Adapted
     task: Any
     train_data: Any
     num_steps: int
