@@ -1,6 +1,7 @@
 """FiLM: Visual Reasoning with a General Conditioning Layer. Perez et al. 2018, arXiv 1709.07871.
 
-    python -m experiments.film scenes train --workdir runs/film
+    python -m experiments.film basics train --workdir runs/film_basics
+    python -m experiments.film scenes train --start runs/film_basics --workdir runs/film
     python -m experiments.film scenes evaluate --workdir runs/film --record
 
 A GRU reads the question; its last state says how every feature of a convolutional network over the picture is scaled and
@@ -20,6 +21,7 @@ Departures from the paper:
 - section 4: Adam with 1e-3 and a cosine schedule, L2 of 1e-5, batches of 64; the paper has 3e-4 throughout.
 """
 
+import dataclasses
 import sys
 
 from experiments import answerers, questions
@@ -32,6 +34,7 @@ from vlm_jax.layers.recurrent import GRU
 from vlm_jax.main import main
 from vlm_jax.models.classifier import Classifier
 from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.from_run import FromRun
 from vlm_jax.train.optimizers import Adam, Cosine
 from vlm_jax.vision.small_cnn import SmallCnn
 
@@ -41,10 +44,15 @@ PAPER_CLEVR = {"accuracy": 97.6}
 SHARES = (("relation", 0.4), ("comparison", 0.25))
 
 
-def scenes(epochs: int = 16) -> Experiment:
-    """The pictures made here, questions of seven types."""
-    data = questions.scenes(batch_size=64, anew=AskAnew(shares=SHARES))
-    return _trained(data, _model(data), num_steps=epochs * answerers.SCENES // 64)
+def basics(epochs: int = 6) -> Experiment:
+    """The pictures made here, questions of seven types as often as the records have them."""
+    return _scenes(AskAnew(), epochs)
+
+
+def scenes(start: str = "", epochs: int = 10) -> Experiment:
+    """The same with more questions about two objects, from the run of `basics` in the folder `start`."""
+    experiment = _scenes(AskAnew(shares=SHARES), epochs)
+    return dataclasses.replace(experiment, init_params=FromRun(workdir=start) if start else None)
 
 
 def smoke() -> Experiment:
@@ -52,6 +60,11 @@ def smoke() -> Experiment:
     data = questions.scenes(batch_size=4, config="tiny")
     model = _model(data, features=(4, 4, 8), width=8, num_blocks=1)
     return answerers.smoke(_trained(data, model, num_steps=2))
+
+
+def _scenes(anew: AskAnew, epochs: int) -> Experiment:
+    data = questions.scenes(batch_size=64, anew=anew)
+    return _trained(data, _model(data), num_steps=epochs * answerers.SCENES // 64)
 
 
 def _model(
@@ -87,4 +100,4 @@ def _trained(data: questions.QuestionData, model: Classifier, *, num_steps: int)
 
 
 if __name__ == "__main__":
-    sys.exit(main(scenes, smoke))
+    sys.exit(main(basics, scenes, smoke))

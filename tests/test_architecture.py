@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "tasks": {"metrics", "decoding", "text", "types"},
     "data": {"text", "types", "config"},  # config: cached features are named by their description
     "train": {"metrics", "config", "types"},
-    "pretrained": {"vision", "language", "text", "types"},  # text: files of word vectors
+    # A published model is put together of all rooms' parts; text: its tokenizer; data: what is done to its pictures
+    "pretrained": {"layers", "vision", "language", "fusion", "models", "text", "data", "types"},
     "report": {"types"},
 }
 TRAIN_READS_OF_METRICS = {"vlm_jax.metrics.base"}  # the loop knows no metric by name
@@ -48,6 +49,7 @@ HEAVY = {
     "sacrebleu": {"metrics"},
     "pycocoevalcap": {"metrics"},
     "safetensors": {"pretrained"},
+    "huggingface_hub": {"pretrained"},
 }
 # A TFDS builder is a class derived from theirs. Its file is itself imported inside a function.
 BUILDERS = ROOT / "vlm_jax" / "data" / "datasets"

@@ -41,6 +41,7 @@ class Form:
     query_key_norm: Norm | None = None
     gated: bool = False  # layers.mlp.GatedMlp
     sandwich: bool = False  # x + norm(f(norm(x))), with `pre_norm`
+    output_scale: float = 1.0  # of what the words are scored by, after the last norm
     final_soft_cap: float | None = None  # of the logits
     # Of the word vectors: times sqrt(width); with a vector of the place in the text added; and of which segment it is,
     # one that every EOS before it ends (BERT); the sum normed.
@@ -314,6 +315,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
     def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
+        if self.form.output_scale != 1.0:
+            x = x * jnp.asarray(self.form.output_scale, x.dtype)
         logits = self.vocabulary(x, self.embedding.words if self.tied else None)
         if self.form.final_soft_cap is not None:
             logits = soft_capped(logits, self.form.final_soft_cap)

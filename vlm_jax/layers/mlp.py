@@ -48,13 +48,3 @@ class GatedMlp(nn.Module, kw_only=True):
         x = self.activation(gate) * value
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         return nn.Dense(width, **form, name="output_layer")(x)
-
-
-def exact_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """x times the normal distribution's share below x (Hendrycks and Gimpel 2016); nn.gelu approximates it by tanh."""
-    return nn.gelu(x, approximate=False)
-
-
-def quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """x sigmoid(1.702 x), the same authors' second approximation, which CLIP's weights have."""
-    return x * nn.sigmoid(1.702 * x)

@@ -130,12 +130,33 @@ class PlainLayerNorm:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RMSNorm:
-    """Zhang and Sennrich 2019: x / sqrt(mean(x^2)) over the last axis, times a scale."""
+    """Zhang and Sennrich 2019: x / sqrt(mean(x^2)) over the last axis, times a scale. With an `offset` of 1 the scale is
+    kept as its difference from 1, as Gemma's is: decay then draws it to 1."""
 
     epsilon: float = 1e-6
+    offset: float = 0.0
 
     def __call__(self, x, *, train, dtype=None, name=None, scale_init=nn.initializers.ones):
+        if self.offset:
+            return _OffsetRMSNorm(self.epsilon, self.offset, dtype, scale_init, name=name)(x)
         return nn.RMSNorm(epsilon=self.epsilon, dtype=dtype, scale_init=scale_init, name=name)(x)
+
+
+class _OffsetRMSNorm(nn.Module):
+    epsilon: float
+    offset: float
+    dtype: Any
+    scale_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        def init(*arguments):
+            return self.scale_init(*arguments) - self.offset
+
+        scale = self.param("scale", init, x.shape[-1:], jnp.float32)
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return (y * (self.offset + scale)).astype(self.dtype or x.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

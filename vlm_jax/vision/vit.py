@@ -67,6 +67,7 @@ class Vit(nn.Module, kw_only=True):
     positions: Callable[..., nn.Module] = LearnedGrid  # or SinusoidalGrid
     num_classes: int | None = None
     dropout_rate: float = 0.0
+    activation: Callable = nn.gelu
     norm: Norm = LayerNorm()
     dtype: Any = jnp.float32
 
@@ -112,6 +113,7 @@ class Vit(nn.Module, kw_only=True):
                 num_heads=self.num_heads,
                 hidden=self.hidden,
                 dropout_rate=self.dropout_rate,
+                activation=self.activation,
                 norm=self.norm,
                 dtype=self.dtype,
                 name=f"block_{i}",
@@ -125,6 +127,7 @@ class Block(nn.Module, kw_only=True):
     num_heads: int
     hidden: int
     dropout_rate: float
+    activation: Callable
     norm: Norm
     dtype: Any
 
@@ -140,9 +143,13 @@ class Block(nn.Module, kw_only=True):
         )(y, y, None, train=train)
         x = x + nn.Dropout(self.dropout_rate)(y, deterministic=not train)
         y = self.norm(x, train=train, dtype=self.dtype, name="mlp_norm")
-        y = Mlp(hidden=self.hidden, dropout_rate=self.dropout_rate, dtype=self.dtype, name="mlp")(
-            y, train=train
-        )
+        y = Mlp(
+            hidden=self.hidden,
+            activation=self.activation,
+            dropout_rate=self.dropout_rate,
+            dtype=self.dtype,
+            name="mlp",
+        )(y, train=train)
         return x + y
 
 

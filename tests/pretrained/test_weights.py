@@ -1,0 +1,120 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.pretrained import published
+from vlm_jax import config
+from vlm_jax.pretrained import weights
+from vlm_jax.pretrained.mapping import named
+from vlm_jax.pretrained.settings import Settings
+from vlm_jax.pretrained.weights import PublishedWeights
+
+VIT = published.Stored("vit_a")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return published.write(tmp_path_factory.mktemp("published") / "vit", VIT.config)
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return weights.load(folder.path)
+
+
+def drawn_like(tree):
+    """Arrays of these shapes, as an experiment would have drawn them."""
+    return jax.tree.map(lambda x: jnp.full(x.shape, 9.0, x.dtype), dict(tree))
+
+
+def test_settings_that_say_nothing_to_us_are_listed(tmp_path):
+    given = {
+        **VIT.config,
+        "initializer_range": 0.02,
+        "custom_kernel": "/bin/sh",
+        "encoder_stride": 1,
+    }
+    given["vision_config"] = {"path": "x"}
+    read = weights.read(published.write(tmp_path / "vit", given))[1]
+    assert read == ("custom_kernel", "encoder_stride", "initializer_range", "vision_config")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "evil"}, "hidden_act is 'evil', expected one of gelu, .*quick_gelu"),
+        ({"hidden_size": "24"}, "hidden_size is '24', expected a whole number"),
+        ({"hidden_size": True}, "hidden_size is True, expected a whole number"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan, expected a number"),
+        ({"image_size": [1, 2, 3]}, "image_size is .*expected one size"),
+        ({"qkv_bias": False}, "qkv_bias is False, expected True, the only one that we have"),
+        ({"id2label": 3}, "id2label is 3, expected a mapping"),
+    ],
+)
+def test_a_setting_that_we_do_not_have_is_an_error(change, message):
+    with pytest.raises(ValueError, match=message):
+        published.family_of({**VIT.config, **change})
+
+
+def test_rows_of_a_table_follow_the_tokenizer_and_the_rest_comes_last():
+    class Tokenizer:
+        def rows_in_file(self):
+            return (3, None, 0, 1)
+
+    assert Settings({}, Tokenizer()).token_rows(6).ids == (3, None, 0, 1, 2, 4, 5)
+    assert Settings({}).token_rows(3).ids == (0, 1, 2)
+    with pytest.raises(ValueError, match="the tokenizer has id 3, the table 3 rows"):
+        Settings({}, Tokenizer()).token_rows(3)
+
+
+def test_weights_fill_a_part_of_a_model_and_leave_the_rest_alone(folder, found):
+    encoder = {k: v for k, v in found.variables["params"].items() if k != "head"}
+    decoder = {"kernel": jnp.ones(2)}
+    drawn = {"image_encoder": drawn_like(encoder), "decoder": decoder}
+    init = PublishedWeights(folder=folder.path, scope="image_encoder")
+    filled = init(drawn)
+    assert filled["decoder"]["kernel"] is decoder["kernel"]
+    jax.tree.map(np.testing.assert_array_equal, dict(filled["image_encoder"]), encoder)
+    whole = init({"params": drawn, "cache": {"n": jnp.zeros(3)}})
+    assert jax.tree.structure(whole["params"]) == jax.tree.structure(drawn)
+    assert init.collections({}) == {}
+    with pytest.raises(ValueError, match=r"scope='encoder' names no.*decoder.*image_encoder"):
+        PublishedWeights(folder=folder.path, scope="encoder")(drawn)
+
+
+def test_shapes_alone_are_enough_as_for_encoded_features(folder, found):
+    filled = PublishedWeights(folder=folder.path)(weights.shapes(found.family))
+    jax.tree.map(np.testing.assert_array_equal, filled, found.variables)
+
+
+def test_a_fresh_head_keeps_what_was_drawn(folder, found):
+    drawn = drawn_like(found.variables["params"])
+    drawn["head"] = {"kernel": jnp.full((24, 11), 9.0), "bias": jnp.full(11, 9.0)}
+    with pytest.raises(ValueError, match=r"head/bias: file \(5,\), model \(11,\)"):
+        PublishedWeights(folder=folder.path)(drawn)
+    filled = PublishedWeights(folder=folder.path, fresh=("^head/",))(drawn)
+    assert (filled["head"]["kernel"] == 9).all() and (filled["norm"]["scale"] != 9).all()
+
+
+def test_parameters_come_in_the_dtype_and_sharding_that_is_asked_for(folder, found):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    asked = []
+
+    def sharding(name, leaf):
+        asked.append(name)
+        return device
+
+    half = weights.load(folder.path, dtype=jnp.bfloat16, sharding=sharding)
+    leaves = named(half.variables)
+    assert set(asked) == set(leaves)
+    assert all(x.dtype == jnp.bfloat16 and x.sharding == device for x in leaves.values())
+    for name, value in named(found.variables).items():
+        np.testing.assert_array_equal(leaves[name], value.astype(jnp.bfloat16))
+
+
+def test_the_weights_of_an_experiment_survive_its_file(folder):
+    init = PublishedWeights(folder=folder.path, scope="image_encoder", fresh=("^head/",))
+    assert config.from_json(config.to_json(init)) == init
+    model = published.family_of(VIT.config).model
+    assert config.from_json(config.to_json(model)) == model

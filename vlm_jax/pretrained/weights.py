@@ -1,0 +1,186 @@
+"""Published weights as the beginning of an experiment, or as a model of their own.
+
+model, variables, *_ = load("google/vit-base-patch16-224", revision="3f49326e...")
+Experiment(init_params=PublishedWeights(folder="vit-base", scope="image_encoder"), ...)
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+
+from vlm_jax.pretrained import gemma, gpt2, llama, t5, vit
+from vlm_jax.pretrained.folder import Folder, open_folder
+from vlm_jax.pretrained.mapping import fill, named, unnamed
+from vlm_jax.pretrained.places import Place, Tied, below
+from vlm_jax.pretrained.settings import Family, Settings
+from vlm_jax.types import Variables
+
+FAMILIES = (vit, gpt2, llama, gemma, t5)  # each with READERS: architecture -> Settings -> Family
+
+
+class Published(NamedTuple):
+    """`ignored` are the keys of config.json that say nothing to us."""
+
+    model: nn.Module
+    variables: Variables
+    family: Family
+    folder: Folder
+    ignored: tuple[str, ...]
+
+
+def load(
+    folder: str,
+    *,
+    revision: str | None = None,
+    dtype: Any = None,
+    sharding: Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding | None] | None = None,
+) -> Published:
+    """The model of a folder, or of a name of the hub at a commit, with its weights.
+
+    `dtype` is that of the floating parameters, float32 unless given. `sharding(name, shape)` says where each lies.
+    """
+    opened = open_folder(folder, revision)
+    family, ignored = read(opened)
+
+    def place(name, leaf):
+        floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
+        kind = dtype if dtype is not None and floating else leaf.dtype
+        where = None if sharding is None else sharding(name, leaf)
+        return jax.ShapeDtypeStruct(leaf.shape, kind, sharding=where)
+
+    leaves = {name: place(name, leaf) for name, leaf in named(shapes(family)).items()}
+    variables = fill(unnamed(leaves), opened, family.places)
+    return Published(family.model, variables, family, opened, ignored)
+
+
+def read(folder: Folder, tokenizer: Any = None) -> tuple[Family, tuple[str, ...]]:
+    """The folder's family by its architecture, and the settings that were ignored; no weights are read.
+
+    `tokenizer` is the TokenizerFile whose rows the tables get, where a text is read: by default the folder's.
+    """
+    config = folder.config
+    readers = {name: reader for family in FAMILIES for name, reader in family.READERS.items()}
+    given = Settings(config).words("architectures")
+    known = [name for name in given if name in readers]
+    if not known:
+        raise ValueError(
+            f"{folder.path}: config.json has architectures {list(given)}, model_type {config.get('model_type')!r}; we "
+            f"have {', '.join(sorted(readers))}"
+        )
+    if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
+        tokenizer = folder.tokenizer()
+    settings = Settings(config, tokenizer)
+    family = readers[known[0]](settings)
+    return family._replace(places=spelled(family, folder)), settings.ignored()
+
+
+def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:
+    """The family's places with the names that this file has for its tensors."""
+    if not family.older:
+        return family.places
+    there = set(folder.names())
+
+    def found(name: str) -> str:
+        for pattern, replacement in family.older:
+            if name not in there and (other := re.sub(pattern, replacement, name)) in there:
+                name = other
+        return name
+
+    def renamed(place: Place) -> Place:
+        changes = {"theirs": tuple(found(name) for name in place.theirs)}
+        if isinstance(place, Tied):
+            changes["to"] = found(place.to)
+        return dataclasses.replace(place, **changes)
+
+    return tuple(renamed(place) for place in family.places)
+
+
+def shapes(family: Family) -> Variables:
+    """Of all variables of the model, without computing any."""
+    return jax.eval_shape(
+        lambda *example: family.model.init(
+            jax.random.key(0), *example, train=False, method=family.method
+        ),
+        *family.example,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """`Experiment.init_params` or `Encoded.init_params`: parameters (or all variables) with the weights of `folder`.
+
+    `scope` is where the published model lies in ours ('image_encoder'), '' where it is all of it; `part` is the part of
+    the published model that is wanted ('image_encoder' of CLIP), '' for all of it. A classifier of the file is left
+    where ours has none. Parameters that a regular expression of `fresh` finds keep what was drawn, such as a classifier
+    of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
+
+    `folder` may be 'owner/name' of the hub, at the commit `revision`.
+    """
+
+    folder: str
+    scope: str = ""
+    part: str = ""
+    revision: str | None = None
+    tokenizer: Any = None
+    fresh: tuple[str, ...] = ()
+
+    def __call__(self, variables: Variables) -> Variables:
+        """Given params, params; given variables, with the other collections too."""
+        if "params" in variables:
+            return self._filled(variables)
+        return self._filled({"params": variables}, only="params")["params"]
+
+    def collections(self, collections: Variables) -> Variables:
+        """The running statistics and whatever else beside the parameters the file has."""
+        return {**collections, **self._filled(collections, only="others")}
+
+    def _filled(self, variables: Variables, only: str = "") -> Variables:
+        opened = open_folder(self.folder, self.revision)
+        family, _ = read(opened, self.tokenizer)
+        leaves = named(variables)
+        places, left = self._chosen(family, leaves, only)
+        inside = {name: leaf for name, leaf in leaves.items() if _is_below(self.scope, name)}
+        if not inside and only != "others":
+            raise ValueError(
+                f"scope={self.scope!r} names no parameters; there are "
+                f"{sorted({name.split('/')[0] for name in leaves})}. Try one of these as scope."
+            )
+        filled = fill(unnamed(inside), opened, places, left=left, fresh=self.fresh)
+        return unnamed(leaves | named(filled))
+
+    def _chosen(
+        self, family: Family, leaves: Mapping[str, Any], only: str
+    ) -> tuple[list[Place], list[Place]]:
+        """The places that are ours, named as ours are, and those whose tensors stay in the file."""
+        places, left = [], []
+        start = f"{self.scope}/" if self.scope else ""
+        for place in family.places:
+            collections = {name.rpartition(":")[0] for name in place.ours}
+            wanted = all(_is_below(self.part, name) for name in place.ours)
+            if only and place.ours:
+                wanted &= (collections == {""}) == (only == "params")
+            if not wanted:
+                left.append(place)
+                continue
+            short = tuple(_without(self.part, name) for name in place.ours)
+            moved = below([dataclasses.replace(place, ours=short)], ours=start)[0]
+            heads = [name for name in place.ours if any(_is_below(h, name) for h in family.heads)]
+            if heads and not any(name in leaves for name in moved.ours):
+                left.append(place)
+            else:
+                places.append(moved)
+        return places, left
+
+
+def _is_below(scope: str, name: str) -> bool:
+    return not scope or name.rpartition(":")[2].startswith(f"{scope}/")
+
+
+def _without(scope: str, name: str) -> str:
+    collection, colon, rest = name.rpartition(":")
+    return f"{collection}{colon}{rest.removeprefix(f'{scope}/')}" if scope else name
