@@ -38,7 +38,7 @@ class Generation(Measured):
         state = {CARRY, *(name for name in variables if train and name != "params")}
         logits, updated = model.apply(
             variables,
-            {**batch, "target": inputs},
+            {**batch, "target": inputs, **_cut(batch)},
             train=train,
             rngs=rngs,
             mutable=[*state, "losses", "policy"],
@@ -110,10 +110,11 @@ class Generation(Measured):
                 f"example id {ids[row]}: target[{column}] is {target[row, column]}, expected 0 <= token < "
                 f"{vocab_size + num_slots} (the decoder's {of})"
             )
-        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == 1)
+        texts = np.asarray(batch["segment"]).max(1) + 1 if "segment" in batch else 1
+        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == texts)
         if unfinished.any():
             raise ValueError(
-                f"example id {ids[unfinished][0]}: its target has not exactly one EOS; tokenize with "
+                f"example id {ids[unfinished][0]}: its target has not exactly one EOS a text; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
 
@@ -153,11 +154,19 @@ def shift(batch: Batch) -> tuple[Array, Array, Array]:
 
     `[[BOS, a, b, EOS, PAD]] -> [[BOS, a, b, EOS]], [[a, b, EOS, PAD]], [[1, 1, 1, 0]]`
 
-    A batch may say which labels are `predicted` [b l-1]; the others are only read.
+    A batch may say which labels are `predicted` [b l-1]; the others are only read. In a row of several texts the first
+    token of each is predicted from none before it.
     """
     target = batch["target"]
     labels = target[:, 1:]
     mask = (labels != PAD) & batch["valid"][:, None]
     if "predicted" in batch:
         mask &= batch["predicted"]
+    if "segment" in batch:
+        mask &= batch["segment"][:, 1:] == batch["segment"][:, :-1]
     return target[:, :-1], labels, mask
+
+
+def _cut(batch: Batch) -> dict[str, Array]:
+    """The segments of the inputs of `shift`."""
+    return {"segment": batch["segment"][:, :-1]} if "segment" in batch else {}
