@@ -19,6 +19,7 @@ import numpy as np
 
 from vlm_jax.pretrained import mapping, weights
 from vlm_jax.pretrained.folder import Folder
+from vlm_jax.pretrained.places import Unused
 from vlm_jax.pretrained.settings import Family, Settings
 
 STORED = Path(__file__).parent / "stored"
@@ -55,19 +56,32 @@ def write(path: Path, config: dict[str, Any], changes: dict[str, np.ndarray | No
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.json").write_text(json.dumps(config))
     family = family_of(config)
-    extra = {name: drawn(name, shape) for name, shape in unused(config).items()}
-    found = {**tensors(family), **extra, **(changes or {})}
-    found = {name: np.ascontiguousarray(x) for name, x in found.items() if x is not None}
+    found = {**tensors(family), **unused(config), **(changes or {})}
+    found = {name: x for name, x in found.items() if x is not None}
     save_file(found, path / "model.safetensors", metadata={"format": "pt"})
     return Folder(str(path))
 
 
-def unused(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes of tensors that the reference insists on and we leave in the file."""
-    if config["architectures"] == ["ViTModel"]:
-        width = config["hidden_size"]
-        return {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
-    return {}
+def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Tensors that published files have and we leave there."""
+    counters = [
+        name
+        for place in family_of(config).places
+        for name in (place.theirs if isinstance(place, Unused) else ())
+        if name.endswith("num_batches_tracked")
+    ]
+    found = {name: np.array(3, np.int64) for name in counters}
+    shapes = {}
+    poolers = {"ViTModel": "", "VisionEncoderDecoderModel": "encoder."}
+    start = poolers.get(config["architectures"][0])
+    if start is not None:
+        width = config.get("encoder", config)["hidden_size"]
+        shapes = {f"{start}pooler.dense.weight": (width, width)}
+        shapes[f"{start}pooler.dense.bias"] = (width,)
+    if config["architectures"] == ["ConvNextModel"]:
+        width = config["hidden_sizes"][-1]
+        shapes = {"layernorm.weight": (width,), "layernorm.bias": (width,)}
+    return found | {name: drawn(name, shape) for name, shape in shapes.items()}
 
 
 def family_of(config: dict[str, Any]) -> Family:
@@ -159,6 +173,20 @@ def _outputs(tree: Any, prefix: str = "") -> dict[str, Any]:
         elif hasattr(value, "items"):
             found |= _outputs(value, f"{prefix}{name}/")
     return found
+
+
+def torch_outputs(model: Any, image: np.ndarray, **inputs: Any) -> Any:
+    """What the reference gives for pictures [b h w c], with every hidden state."""
+    import torch
+
+    with torch.no_grad():
+        pixels = torch.tensor(image.transpose(0, 3, 1, 2))
+        return model(pixel_values=pixels, output_hidden_states=True, **inputs)
+
+
+def last_axis(x: Any) -> np.ndarray:
+    """[b c h w] -> [b h w c]."""
+    return np.asarray(x).transpose(0, 2, 3, 1)
 
 
 def picture(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

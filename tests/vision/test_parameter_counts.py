@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vlm_jax.vision import mobilenet, resnet, vgg, vit
+from vlm_jax.vision import convnext, mobilenet, resnet, vgg, vit
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,10 @@ from vlm_jax.vision import mobilenet, resnet, vgg, vit
         (resnet.cifar_resnet110, 32, 10, 1_727_962),
         # Sandler et al. 2018, table 4: 3.4 million.
         (mobilenet.mobilenet_v2, 224, 1000, 3_504_872),
+        # Liu et al. 2022, table 1: 29, 50 and 89 million.
+        (convnext.convnext_tiny, 224, 1000, 28_589_128),
+        (convnext.convnext_small, 224, 1000, 50_223_688),
+        (convnext.convnext_base, 224, 1000, 88_591_464),
         # Dosovitskiy et al. 2021, table 1: 86 million; Touvron et al. 2021, table 1: 22 and 5 million.
         (vit.vit_base_16, 224, 1000, 86_567_656),
         (vit.vit_small_16, 224, 1000, 22_050_664),

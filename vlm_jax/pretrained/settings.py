@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from vlm_jax.layers.activations import exact_gelu, quick_gelu
 from vlm_jax.pretrained.places import Place, TokenRows
@@ -176,3 +178,10 @@ class Settings:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         return ValueError(f"{self._name}: {key} is {shown}, expected {expected}")
+
+
+def image(settings: Settings, size: int = 224) -> jax.ShapeDtypeStruct:
+    """A picture of the size and channels that the settings say, as Family.example wants it."""
+    height, width = settings.size("image_size", size)
+    channels = settings.integer("num_channels", 3)
+    return jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)

@@ -3,9 +3,6 @@
 The pooler of ViTModel, a layer over the class token that its next task would train anyway, is left in the file.
 """
 
-import jax
-import jax.numpy as jnp
-
 from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.pretrained.places import (
     Place,
@@ -18,7 +15,7 @@ from vlm_jax.pretrained.places import (
     linear,
     norm,
 )
-from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings
+from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings, image
 from vlm_jax.vision.vit import Vit
 
 
@@ -26,14 +23,14 @@ def read_model(settings: Settings) -> Family:
     """The encoder alone: an image to a vector for each patch."""
     encoder = _encoder(settings, num_classes=None)
     pooler = tuple(Unused(theirs=f"pooler.dense.{name}") for name in ("weight", "bias"))
-    return Family(encoder, places(encoder) + pooler, (_image(settings, encoder),))
+    return Family(encoder, places(encoder) + pooler, (image(settings),))
 
 
 def read_classifier(settings: Settings) -> Family:
     """With a linear layer over the class token: `logits` are of the classes in id2label."""
     encoder = _encoder(settings, num_classes=settings.count("id2label", 2))
     found = below(places(encoder), theirs="vit.") + tuple(linear("head", "classifier"))
-    example = (_image(settings, encoder),)
+    example = (image(settings),)
     return Family(encoder, found, example, method="logits", heads=("head",))
 
 
@@ -80,8 +77,3 @@ def _encoder(settings: Settings, num_classes: int | None) -> Vit:
         norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-12)),
         num_classes=num_classes,
     )
-
-
-def _image(settings: Settings, encoder: Vit) -> jax.ShapeDtypeStruct:
-    channels = settings.integer("num_channels", 3)
-    return jax.ShapeDtypeStruct((1, *encoder.image_size, channels), jnp.float32)

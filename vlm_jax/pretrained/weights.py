@@ -13,14 +13,35 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from vlm_jax.pretrained import gemma, gpt2, llama, t5, vit
+from vlm_jax.pretrained import (
+    convnext,
+    gemma,
+    gpt2,
+    llama,
+    mobilenet_v2,
+    resnet,
+    t5,
+    vision_encoder_decoder,
+    vit,
+)
 from vlm_jax.pretrained.folder import Folder, open_folder
 from vlm_jax.pretrained.mapping import fill, named, unnamed
 from vlm_jax.pretrained.places import Place, Tied, below
 from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.types import Variables
 
-FAMILIES = (vit, gpt2, llama, gemma, t5)  # each with READERS: architecture -> Settings -> Family
+# Each with READERS: architecture -> Settings -> Family.
+FAMILIES = (
+    convnext,
+    mobilenet_v2,
+    resnet,
+    vit,
+    gpt2,
+    llama,
+    gemma,
+    t5,
+    vision_encoder_decoder,
+)
 
 
 class Published(NamedTuple):

@@ -24,6 +24,7 @@ class ResNet(nn.Module, kw_only=True):
     block: Callable[..., nn.Module]  # BasicBlock or BottleneckBlock
     stage_sizes: tuple[int, ...]
     widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem_width: int | None = None  # None: the first of `widths`
     stem: Callable[..., nn.Module]  # ImageNetStem or CifarStem
     shortcut: Callable[..., nn.Module]  # ProjectionShortcut (option B) or PaddedShortcut (option A)
     num_classes: int | None = None
@@ -48,7 +49,7 @@ class ResNet(nn.Module, kw_only=True):
     def grid(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w d"]:
         """The last block's output, before it is flattened or pooled."""
         settings = {"norm": self.norm, "dtype": self.dtype}
-        x = self.stem(width=self.widths[0], name="stem", **settings)(
+        x = self.stem(width=self.stem_width or self.widths[0], name="stem", **settings)(
             image.astype(self.dtype), train=train
         )
         for i, (num_blocks, width) in enumerate(zip(self.stage_sizes, self.widths)):

@@ -54,7 +54,7 @@ class Vit(nn.Module, kw_only=True):
     """An image to a vector for each patch: 224x224 in patches of 16 -> [b 196 width].
 
     With `class_token` the logits are read from an extra first token, which is not part of the
-    Features; without, from the mean over the patches (Beyer et al. 2022).
+    Features unless `keep_class_token`; without, from the mean over the patches (Beyer et al. 2022).
     """
 
     width: int
@@ -64,6 +64,7 @@ class Vit(nn.Module, kw_only=True):
     patch_size: int = 16
     image_size: tuple[int, int] = (224, 224)  # that the positions are made for; others interpolate
     class_token: bool = True
+    keep_class_token: bool = False  # as the first of the Features
     positions: Callable[..., nn.Module] = LearnedGrid  # or SinusoidalGrid
     num_classes: int | None = None
     dropout_rate: float = 0.0
@@ -72,7 +73,8 @@ class Vit(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
-        values = self.encode(image, train=train)[:, self.class_token :]
+        first = int(self.class_token and not self.keep_class_token)
+        values = self.encode(image, train=train)[:, first:]
         return Features(values=values, mask=jnp.ones(values.shape[:2], bool))
 
     def logits(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b k"]:

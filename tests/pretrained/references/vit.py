@@ -1,8 +1,6 @@
 """What transformers computes with a ViT."""
 
-import numpy as np
-
-from tests.pretrained.published import computed, picture
+from tests.pretrained.published import computed, picture, torch_outputs
 
 _SMALL = {
     "model_type": "vit",
@@ -34,29 +32,20 @@ CONFIGS = {
 }
 
 
-def outputs(model, config) -> dict[str, np.ndarray]:
-    import torch
-
+def outputs(model, config):
     size = config["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     image = picture((2, height, width, config["num_channels"]))
-    with torch.no_grad():
-        found = model(torch.tensor(image.transpose(0, 3, 1, 2)), output_hidden_states=True)
-        encoder = getattr(model, "vit", model)
-        last = encoder(torch.tensor(image.transpose(0, 3, 1, 2))).last_hidden_state
-    arrays = {f"hidden_{i}": state for i, state in enumerate(found.hidden_states[:-1])}
-    arrays |= {"hidden_last": found.hidden_states[-1], "normed": last, "image": image}
+    found = torch_outputs(model, image)
+    arrays = {f"hidden_{i}": state for i, state in enumerate(found.hidden_states)}
     if hasattr(found, "logits"):
-        arrays["logits"] = found.logits
-    return {name: np.asarray(value) for name, value in arrays.items()}
+        return {"image": image, **arrays, "logits": found.logits}
+    return {"image": image, **arrays, "normed": found.last_hidden_state}
 
 
 def ours(found, arrays):
-    image = arrays["image"]
-    method = found.family.method
+    image, method = arrays["image"], found.family.method
     out, seen = computed(found.model, found.variables, (image,), method)
-    num_layers = found.model.num_layers
-    made = {f"hidden_{i + 1}": seen[f"block_{i}"] for i in range(num_layers - 1)}
-    made |= {"hidden_last": seen[f"block_{num_layers - 1}"], "normed": seen["norm"]}
-    made["hidden_0"] = seen["positions"]
-    return made | ({"logits": out} if method == "logits" else {})
+    blocks = range(found.model.num_layers)
+    made = {f"hidden_{i + 1}": seen[f"block_{i}"] for i in blocks}
+    return made | {"hidden_0": seen["positions"], "normed": seen["norm"], "logits": out}

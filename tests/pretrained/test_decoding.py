@@ -1,0 +1,75 @@
+"""What must hold of every published decoder: steps with a cache equal the whole, padding on either side, causality."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.pretrained import published
+from vlm_jax.pretrained import weights
+from vlm_jax.types import PAD
+
+NAMES = ("gpt2_b", "llama_b", "gemma_2a", "gemma_3a")
+LENGTH = 9
+RIGHT = np.array(
+    [[5, 6, 7, 8, 9, 10, 11, 12, 13], [14, 15, 16, 17, 18, PAD, PAD, PAD, PAD], [19] + [PAD] * 8]
+)
+LEFT = np.stack([np.roll(row, (row == PAD).sum()) for row in RIGHT])
+REAL = RIGHT != PAD
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def run(request, tmp_path_factory):
+    """tokens -> logits of the whole, of a prompt read in two pieces and of single steps behind it."""
+    path = tmp_path_factory.mktemp(request.param)
+    published.write(path, published.Stored(request.param).config)
+    found = weights.load(str(path))
+
+    def apply(*arguments, method):
+        return found.model.apply(found.variables, *arguments, method=method)
+
+    @jax.jit
+    def computed(tokens):
+        whole = found.model.apply(found.variables, {"target": tokens}, train=False)
+        cache = apply(None, 3, LENGTH, method="initial_cache")
+
+        def extended(module, tokens, cache):
+            return module.decoder.extend(tokens, cache, None)
+
+        first, cache = apply(tokens[:, :3], cache, method=extended)
+        second, cache = apply(tokens[:, 3:5], cache, method=extended)
+
+        def body(cache, token):
+            logits, cache = apply(token, cache, None, method="step")
+            return cache, logits
+
+        cache, steps = jax.lax.scan(body, cache, tokens[:, 5:].T)
+        beyond, _ = apply(tokens[:, 0], cache, None, method="step")
+        parts = jnp.concatenate([first, second, jnp.swapaxes(steps, 0, 1)], axis=1)
+        return whole, parts, beyond
+
+    return computed
+
+
+def test_pieces_and_steps_equal_the_whole_and_beyond_the_cache_is_nan(run):
+    for tokens in (RIGHT, LEFT):
+        whole, parts, beyond = run(tokens)
+        real = tokens != PAD
+        np.testing.assert_allclose(parts[real], whole[real], rtol=1e-4, atol=1e-4)
+        assert np.isnan(beyond).all()
+
+
+def test_padding_on_the_left_equals_padding_on_the_right(run):
+    right, left = run(RIGHT)[0], run(LEFT)[0]
+    np.testing.assert_allclose(left[LEFT != PAD], right[REAL], rtol=1e-4, atol=1e-4)
+
+
+def test_words_behind_change_nothing_before_them(run):
+    before = np.asarray(run(RIGHT)[0])
+    for t in (1, 4, 8):
+        changed = RIGHT.copy()
+        changed[0, t] = 25
+        after = np.asarray(run(changed)[0])
+        np.testing.assert_array_equal(after[0, :t], before[0, :t])
+        assert (after[0, t] != before[0, t]).any()
+        np.testing.assert_array_equal(after[1:], before[1:])
