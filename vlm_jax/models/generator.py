@@ -64,3 +64,9 @@ class Generator(nn.Module, kw_only=True):
     ) -> tuple[Float[Array, "b v"], Cache]:
         """Logits of the token after `token`; the first token is BOS."""
         return self.decoder.step(token, cache, memory)
+
+    def extend(
+        self, tokens: Int[Array, "b l"], cache: Cache, memory: Features | None
+    ) -> tuple[Float[Array, "b l v"], Cache]:
+        """`step` for several tokens at once, such as a prompt; of decoders that have it."""
+        return self.decoder.extend(tokens, cache, memory)
