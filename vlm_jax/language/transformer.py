@@ -21,6 +21,7 @@ from vlm_jax.layers.attention import (
     padding_mask,
     positions,
     prefix_mask,
+    segment_mask,
     soft_capped,
     window_mask,
 )
@@ -190,11 +191,23 @@ class TransformerDecoder(nn.Module, kw_only=True):
             )
 
     def __call__(
-        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
+        self,
+        tokens: Int[Array, "b l"],
+        memory: Features | None,
+        *,
+        segment: Int[Array, "b l"] | None = None,
+        train: bool,
     ) -> Float[Array, "b l v"]:
-        """Logits of the token after each of `tokens`."""
+        """Logits of the token after each of `tokens`. Where a row holds several texts, `segment` numbers them; each is
+        read as if it stood alone, beside the same memory."""
+        if segment is not None and (self.image_token is not None or self.prefix_end is not None):
+            raise ValueError(
+                "TransformerDecoder with image_token or prefix_end was given segments: expected one text in a row. "
+                "Leave Packed or PackTexts out"
+            )
         kept, length = tokens != PAD, tokens.shape[1]
-        x = self._embedded(tokens, positions(kept), memory, 0, train=train)
+        place = positions(kept, segment)
+        x = self._embedded(tokens, place, memory, 0, train=train)
         if self.image_token is not None and memory is not None:
             number = (tokens == self.image_token).sum(axis=1)
             sound = (number == memory.mask.sum(axis=1)) | (number == 0)
@@ -211,8 +224,12 @@ class TransformerDecoder(nn.Module, kw_only=True):
             x = jnp.concatenate([self._projected(memory).astype(x.dtype), x], axis=1)
             kept = jnp.concatenate([memory.mask, kept], axis=1)
             mask = prefix_mask(num_before, length)
+            place = place + memory.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
+            place = jnp.concatenate([positions(memory.mask), place], axis=1)
         mask = mask & padding_mask(kept)
-        places = {"positions": positions(kept), "key_positions": positions(kept), "always": always}
+        if segment is not None:
+            mask = mask & segment_mask(segment, num_before)
+        places = {"positions": place, "key_positions": place, "always": always}
         if self.relative is not None:
             places["bias"] = self.relative_positions(jnp.arange(length)[None], jnp.arange(length))
         for block in self.blocks:
