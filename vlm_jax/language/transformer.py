@@ -268,6 +268,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
             raise ValueError(
                 "TransformerDecoder(causal=False) has no steps: it reads all tokens at once; try MaskedDecoding"
             )
+        if self.form.num_segments:
+            raise ValueError(
+                "TransformerDecoder with segments has no steps: which one a token is in depends on those before it; "
+                "try Form(num_segments=0)"
+            )
         num_before = memory.mask.shape[1] if self.prefix and memory is not None else 0
         capacity = num_before + max_length
         caches = [block.self_attention.initial_cache(batch_size, capacity) for block in self.blocks]

@@ -27,27 +27,37 @@ from vlm_jax.pretrained.places import (
 )
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings
 
-# Converted from TensorFlow: scale and bias of a norm are gamma and beta there.
+# Converted from TensorFlow: scale and bias of a norm are gamma and beta there. The encoder's names may begin with "bert.",
+# and then those of its norms may be older as well.
 _WEIGHT, _BIAS = r"LayerNorm\.weight$", r"LayerNorm\.bias$"
+_NORMS = ((_WEIGHT, "LayerNorm.gamma"), (_BIAS, "LayerNorm.beta"))
 OLDER = (
-    (_WEIGHT, "LayerNorm.gamma"),
-    (_BIAS, "LayerNorm.beta"),
+    *_NORMS,
     (r"^bert\.", ""),
-    (rf"^bert\.(.*){_WEIGHT}", r"\1LayerNorm.gamma"),
-    (rf"^bert\.(.*){_BIAS}", r"\1LayerNorm.beta"),
+    *((rf"^bert\.(.*){name}", rf"\1{older}") for name, older in _NORMS),
     (r"^cls\.predictions\.bias$", "cls.predictions.decoder.bias"),
+)
+OLDER_MODEL = (
+    *_NORMS,
+    (r"^", "bert."),
+    *((rf"^(.*){name}", rf"bert.\1{older}") for name, older in _NORMS),
 )
 NAMES = ("self.query", "self.key", "self.value", "output.dense")
 
 
 def read_model(settings: Settings) -> Family:
-    """The encoder alone: a text to a vector for each token."""
+    """The encoder alone, also of a file that fills gaps: a text to a vector for each token."""
     rows = settings.token_rows(settings.integer("vocab_size", 30522))
     form = _form(settings)
     encoder = TransformerEncoder(**sizes(settings, rows), form=form)
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-    found = (*encoder_places(encoder, rows), *_left("pooler.dense"))
-    return Family(encoder, found, (tokens,), older=OLDER)
+    head = [name for place in head_places(rows, "cls.predictions", "") for name in place.theirs]
+    found = (
+        *encoder_places(encoder, rows),
+        *_left("pooler.dense", "cls.seq_relationship"),
+        *(Unused(theirs=name) for name in head),
+    )
+    return Family(encoder, found, (tokens,), older=OLDER_MODEL)
 
 
 def read_masked(settings: Settings) -> Family:
@@ -62,8 +72,7 @@ def read_masked(settings: Settings) -> Family:
         (
             *decoder_places(decoder, rows, "bert."),
             *head_places(rows, "cls.predictions", "bert."),
-            *_left("bert.pooler.dense"),
-            *_left("cls.seq_relationship"),
+            *_left("bert.pooler.dense", "cls.seq_relationship"),
         ),
         ours="decoder/",
     )
@@ -159,5 +168,5 @@ def _form(settings: Settings, **fields) -> Form:
     return Form(num_segments=segments, norm_words=True, scale_words=False, **fields)
 
 
-def _left(theirs: str) -> Iterator[Place]:
-    return (Unused(theirs=f"{theirs}.{name}") for name in ("weight", "bias"))
+def _left(*layers: str) -> Iterator[Place]:
+    return (Unused(theirs=f"{layer}.{name}") for layer in layers for name in ("weight", "bias"))
