@@ -15,6 +15,7 @@ import jax
 
 from vlm_jax.pretrained import (
     bert,
+    blip,
     convnext,
     gemma,
     gpt2,
@@ -46,6 +47,7 @@ FAMILIES = (
     t5,
     bert,
     vision_encoder_decoder,
+    blip,
     llava,
     paligemma,
     idefics3,
