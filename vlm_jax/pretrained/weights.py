@@ -14,12 +14,14 @@ import flax.linen as nn
 import jax
 
 from vlm_jax.pretrained import (
+    clip,
     convnext,
     gemma,
     gpt2,
     llama,
     mobilenet_v2,
     resnet,
+    siglip,
     t5,
     vision_encoder_decoder,
     vit,
@@ -41,6 +43,8 @@ FAMILIES = (
     gemma,
     t5,
     vision_encoder_decoder,
+    clip,
+    siglip,
 )
 
 
@@ -164,6 +168,11 @@ class PublishedWeights:
         opened = open_folder(self.folder, self.revision)
         family, _ = read(opened, self.tokenizer)
         leaves = named(variables)
+        if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
+            parts = sorted({name.split("/")[0] for place in family.places for name in place.ours})
+            raise ValueError(
+                f"part={self.part!r} names nothing in {opened.path}; there are {', '.join(parts)}"
+            )
         places, left = self._chosen(family, leaves, only)
         inside = {name: leaf for name, leaf in leaves.items() if _is_below(self.scope, name)}
         if not inside and only != "others":

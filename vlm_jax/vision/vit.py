@@ -55,6 +55,8 @@ class Vit(nn.Module, kw_only=True):
 
     With `class_token` the logits are read from an extra first token, which is not part of the
     Features unless `keep_class_token`; without, from the mean over the patches (Beyer et al. 2022).
+    CLIP norms what goes into the blocks too, `embedding_norm`, and its patches have no bias. Without
+    `final_norm` the tokens are those of the last block.
     """
 
     width: int
@@ -70,6 +72,9 @@ class Vit(nn.Module, kw_only=True):
     dropout_rate: float = 0.0
     activation: Callable = nn.gelu
     norm: Norm = LayerNorm()
+    patch_bias: bool = True
+    embedding_norm: bool = False
+    final_norm: bool = True
     dtype: Any = jnp.float32
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
@@ -89,12 +94,13 @@ class Vit(nn.Module, kw_only=True):
 
     @nn.compact
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b n d"]:
-        """All tokens after the last norm, the class token first where there is one."""
+        """All tokens after the last layer, the class token first where there is one."""
         x = nn.Conv(
             self.width,
             (self.patch_size, self.patch_size),
             strides=self.patch_size,
             padding="VALID",
+            use_bias=self.patch_bias,
             dtype=self.dtype,
             name="patches",
         )(_whole_patches(image, self.patch_size).astype(self.dtype))
@@ -109,6 +115,8 @@ class Vit(nn.Module, kw_only=True):
             num_extra=int(self.class_token),
             name="positions",
         )(x, (h, w))
+        if self.embedding_norm:
+            x = self.norm(x, train=train, dtype=self.dtype, name="embedding_norm")
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         for i in range(self.num_layers):
             x = Block(
@@ -120,7 +128,9 @@ class Vit(nn.Module, kw_only=True):
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train=train)
-        return self.norm(x, train=train, dtype=self.dtype, name="norm")
+        if self.final_norm:
+            x = self.norm(x, train=train, dtype=self.dtype, name="norm")
+        return x
 
 
 class Block(nn.Module, kw_only=True):
