@@ -16,6 +16,7 @@ import numpy as np
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3  # every tokenizer of ours uses these, so mask = tokens != PAD
 NUM_SPECIAL = 4
+BASE = "base"  # the Linen collection of parameters that a run never changes
 CARRY = "carry"  # the Linen collection of what goes on from batch to batch, leading axis b
 
 Array = jax.Array

@@ -81,7 +81,21 @@ def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
     if config["architectures"] == ["ConvNextModel"]:
         width = config["hidden_sizes"][-1]
         shapes = {"layernorm.weight": (width,), "layernorm.bias": (width,)}
+    if config["architectures"] == ["LlavaForConditionalGeneration"]:
+        shapes = _last_block(config)
     return found | {name: drawn(name, shape) for name, shape in shapes.items()}
+
+
+def _last_block(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Of CLIP in LLaVA, with the norm after it: shaped as those of its first block."""
+    family, vision = family_of(config), config["vision_config"]
+    known = tensors(family)
+    first, last = ".layers.0.", f".layers.{vision['num_hidden_layers'] - 1}."
+    unused = [place for place in family.places if isinstance(place, Unused)]
+    left = [name for place in unused for name in place.theirs if "vision" in name]
+    shapes = {name: known[name.replace(last, first)].shape for name in left if last in name}
+    width = (vision["hidden_size"],)
+    return shapes | {name: width for name in left if "post_layernorm" in name}
 
 
 def family_of(config: dict[str, Any]) -> Family:

@@ -182,6 +182,42 @@ def test_biases_norms_and_embeddings_are_not_decayed():
     }
 
 
+def test_a_rate_of_its_own_scales_the_whole_update_of_what_its_rule_matches_first():
+    rates = (("^decoder/.*bias$", 4.0), ("^decoder/", 0.5))
+    optimizer = o.AdamW(learning_rate=0.1, weight_decay=0.3, no_decay=("bias$",), rates=rates)
+    plain, _ = run(dataclasses.replace(optimizer, rates=()), grads=GRADS[:1])
+    found, _ = run(optimizer, grads=GRADS[:1])
+    factors = {
+        "image_encoder": {"Conv_0": {"kernel": 1.0, "bias": 1.0}},
+        "decoder": {"Dense_0": {"kernel": 0.5, "bias": 4.0}},
+    }
+    close(found[0], jax.tree.map(lambda p, new, f: p + f * (new - p), PARAMS, plain[0], factors))
+
+
+def test_rates_beside_frozen_parameters_are_of_the_trained_ones():
+    optimizer = o.Sgd(learning_rate=0.1, frozen=("^image_encoder/",), rates=(("kernel", 3.0),))
+    found, _ = run(optimizer, grads=GRADS[:1])
+    layer, gradient = PARAMS["decoder"]["Dense_0"], GRADS[0]["decoder"]["Dense_0"]
+    close(found[0]["image_encoder"], PARAMS["image_encoder"])
+    moved = {"kernel": 0.3 * gradient["kernel"], "bias": 0.1 * gradient["bias"]}
+    close(found[0]["decoder"]["Dense_0"], jax.tree.map(jnp.subtract, layer, moved))
+    useless = dataclasses.replace(optimizer, rates=(("image_encoder", 3.0),))
+    with pytest.raises(ValueError, match="Optimizer.rates: the rule 'image_encoder' matches no"):
+        run(useless)
+
+
+def test_a_rate_that_never_comes_first_is_an_error():
+    optimizer = o.Sgd(learning_rate=0.1, rates=(("decoder", 2.0), ("decoder/.*bias", 3.0)))
+    with pytest.raises(ValueError, match="'decoder/.*bias' matches only .* an earlier rule has"):
+        run(optimizer)
+
+
+def test_a_rule_that_matches_nothing_names_the_nearest_paths():
+    optimizer = o.Sgd(learning_rate=0.1, frozen=("^decoder/Dense_1/kernel$",))
+    with pytest.raises(ValueError, match="Nearest: decoder/Dense_0/kernel, "):
+        run(optimizer)
+
+
 @pytest.mark.parametrize("field", ["frozen", "no_decay"])
 def test_a_rule_that_matches_nothing_is_an_error(field):
     rules = ("^image_encoder/", "^encoder/")
@@ -239,6 +275,10 @@ def test_optimizers_are_plain_data():
         optimizer = o.AdamW(learning_rate=schedule, frozen=("a", "b"))
         again = config.from_json(config.to_json(optimizer))
         assert again == optimizer and hash(again) == hash(optimizer)
+    rates = {"rates": "(('decoder', 2), ('bias$', 0.5))", "frozen": "('image_encoder',)"}
+    optimizer = config.override(o.Adam(learning_rate=0.1), rates)
+    assert optimizer.rates == (("decoder", 2.0), ("bias$", 0.5))
+    assert config.from_json(config.to_json(optimizer)) == optimizer
     changed = config.override(o.Adam(learning_rate=0.1), {"learning_rate": "0.3", "clip_norm": "5"})
     assert changed == o.Adam(learning_rate=0.3, clip_norm=5.0)
 

@@ -39,8 +39,10 @@ def check_words(
     pipeline: Any, text: str, where: str = "--question", kind: str = "question"
 ) -> None:
     """Says on stderr which words the model does not know; refuses a text of such words alone."""
-    (tokenize,) = (t for t in pipeline.transforms if getattr(t, "output", None) == "text")
-    tokenizer = tokenize.tokenizer
+    found = [t for t in pipeline.transforms if getattr(t, "output", None) == "text"]
+    tokenizer = (
+        found[0].tokenizer if found else None
+    )  # a prompt is cut nowhere, and refused where too long
     if not hasattr(tokenizer, "words"):
         return
     words, known = tokenizer.words(text), set(tokenizer.vocabulary)
@@ -54,6 +56,6 @@ def check_words(
         raise UserError(f"{where}: none of its words was in the training {kind}s: {given}")
     if unknown:
         print(f"words that were not in the training {kind}s: {', '.join(named)}", file=sys.stderr)
-    room = tokenize.max_length - 2  # begin and end
+    room = found[0].max_length - 2  # begin and end
     if len(words) > room:
         print(f"the {kind} is cut after its first {room} words", file=sys.stderr)

@@ -19,9 +19,9 @@ def predicting(experiment: Any) -> Any:
 
 def text_key(pipeline: Any) -> str | None:
     """What the text that the model reads is called in an example: the key of the transform that writes `text` (or
-    `prompt`, which a language model goes on from). None for a model that reads pictures."""
+    `prompt`, which a decoder goes on from). None for a model that reads pictures, and where the prompt is always the same."""
     for transform in pipeline.transforms:
-        if getattr(transform, "output", None) in ("text", "prompt"):
+        if getattr(transform, "output", None) in ("text", "prompt") and transform.key != "id":
             return transform.key
     return None
 
@@ -91,7 +91,7 @@ def _unreadable(pipeline: Any) -> dict[int, str]:
     """Index -> reason, for the pictures that cannot be decoded: here one bad file must not stop the others."""
     import numpy as np
 
-    from vlm_jax.data.image_transforms import BadImage
+    from vlm_jax.data.source import BadExample
 
     holder, transforms = pipeline, ()
     while hasattr(holder, "source"):  # the innermost ones see the pictures
@@ -103,7 +103,7 @@ def _unreadable(pipeline: Any) -> dict[int, str]:
         try:
             for transform in for_keys(transforms, "image", "image_name"):
                 example = transform(example, np.random.default_rng(0))
-        except BadImage as error:
+        except BadExample as error:
             bad[index] = error.reason
     return bad
 

@@ -77,13 +77,16 @@ def _predict_answers(command: Command) -> None:
     pipeline, good = over_pictures(pipeline, pictures, question)
     examples = _predicted(command, experiment, pipeline, workdir)
     for example in examples:
-        name, answer, probabilities = (
-            good[example["id"]],
-            example["prediction"],
-            dict(sorted(example["probabilities"].items(), key=lambda pair: -pair[1])[:SHOWN]),
-        )
+        name, answer = good[example["id"]], example["prediction"]
+        known = {"file": name, "question": question, "answer": answer}
+        if "probabilities" not in example:  # written, not chosen
+            known["log_prob"] = example["log_prob"]
+            as_json = json.dumps(known, ensure_ascii=False)
+            print(as_json if "json" in command.options else f"{name}\t{answer}")
+            continue
+        found = sorted(example["probabilities"].items(), key=lambda pair: -pair[1])
+        probabilities = dict(found[:SHOWN])
         if "json" in command.options:
-            known = {"file": name, "question": question, "answer": answer}
             print(json.dumps({**known, "probabilities": probabilities}, ensure_ascii=False))
         else:
             shown = ", ".join(f"{each} {p:.1%}" for each, p in probabilities.items())

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vlm_jax.data.source import BadExample
 from vlm_jax.types import Example
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,15 +36,8 @@ Method = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
 Size = int | tuple[int, int]
 
 
-class BadImage(Exception):
-    """A picture that must be left out: `name` says which, `reason` why. The pipeline skips and counts it."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(name, reason)
-        self.name, self.reason = name, reason
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}"
+class BadImage(BadExample):
+    """A picture that must be left out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

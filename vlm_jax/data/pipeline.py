@@ -11,8 +11,7 @@ import numpy as np
 
 from vlm_jax.data.buckets import Buckets, measured
 from vlm_jax.data.class_sampling import Sampling, labels_of, sampled_order
-from vlm_jax.data.image_transforms import BadImage
-from vlm_jax.data.source import Source
+from vlm_jax.data.source import BadExample, Source
 from vlm_jax.types import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
@@ -97,7 +96,7 @@ class Pipeline:
 
 
 class Batches:
-    """The iterator that `Pipeline.batches` returns. `skipped` holds the bad pictures met so far: name -> reason."""
+    """The iterator that `Pipeline.batches` returns. `skipped` holds the bad examples met so far: name -> reason."""
 
     def __init__(self, pipeline: Pipeline, position: int, shard: tuple[int, int]):
         import grain
@@ -315,7 +314,7 @@ class _MakeBatch:
             rng = _generator(self.pipeline.seed, (epoch << 40) | draw)
             for transform in self.pipeline.transforms:
                 example = transform(example, rng)
-        except BadImage as error:
+        except BadExample as error:
             return _Bad(error.name, error.reason, index, int(example.get("id", -1)))
         numbers = {key: value for key, value in example.items() if _is_number(value)}
         return numbers if "id" in numbers else {**numbers, "id": before}
@@ -442,14 +441,14 @@ def _check_skipped(skipped: Mapping[str, str], num_bad: int, num_examples: int) 
         listed = "".join(f"\n  {name}: {reason}" for name, reason in list(skipped.items())[:20])
         more = f"\n  ... and {len(skipped) - 20} more" if len(skipped) > 20 else ""
         raise TooManyBadPictures(
-            f"{num_bad} of {num_examples} examples have a picture that cannot be used, more than "
-            f"{MAX_SKIPPED:.0%}; replace these files or take them out of the set:{listed}{more}"
+            f"{num_bad} of {num_examples} examples cannot be used, more than {MAX_SKIPPED:.0%}; mend them or take "
+            f"them out of the set:{listed}{more}"
         )
 
 
 def _none_good(source: Source, bad: Any) -> "TooManyBadPictures":
     listed = "".join(f"\n  {b.name}: {b.reason}" for b in list(bad)[:20])
-    return TooManyBadPictures(f"{source} has no picture that can be used:{listed}")
+    return TooManyBadPictures(f"{source} has no example that can be used:{listed}")
 
 
 class TooManyBadPictures(ValueError):

@@ -42,6 +42,17 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+class BadExample(Exception):
+    """An example that must be left out: `name` says which, `reason` why. The pipeline skips and counts it."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
 class Description:
     """A frozen dataclass that keeps what it opened. Only the description itself goes to another process."""
 

@@ -21,6 +21,7 @@ from vlm_jax.layers.attention import (
     padding_mask,
     positions,
     prefix_mask,
+    segment_mask,
     soft_capped,
     window_mask,
 )
@@ -194,27 +195,45 @@ class TransformerDecoder(nn.Module, kw_only=True):
             )
 
     def __call__(
-        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
+        self,
+        tokens: Int[Array, "b l"],
+        memory: Features | None,
+        *,
+        segment: Int[Array, "b l"] | None = None,
+        train: bool,
     ) -> Float[Array, "b l v"]:
-        """Logits of the token after each of `tokens`."""
+        """Logits of the token after each of `tokens`. Where a row holds several texts, `segment` numbers them; each is
+        read as if it stood alone, beside the same memory."""
+        if segment is not None and (self.image_token is not None or self.prefix_end is not None):
+            raise ValueError(
+                "TransformerDecoder with image_token or prefix_end was given segments: expected one text in a row. "
+                "Leave Packed or PackTexts out"
+            )
         kept, length = tokens != PAD, tokens.shape[1]
-        x = self._embedded(tokens, positions(kept), memory, 0, train=train)
+        place = positions(kept, segment)
+        x = self._embedded(tokens, place, memory, 0, train=train)
         if self.image_token is not None and memory is not None:
             number = (tokens == self.image_token).sum(axis=1)
             sound = (number == memory.mask.sum(axis=1)) | (number == 0)
             x = jnp.where(sound[:, None, None], x, jnp.nan)
         mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
+        always = None
         if self.prefix_end is not None:
-            prompt = in_prompt(tokens, self.prefix_end)
-            mask = mask | (prompt[:, :, None] & prompt[:, None, :])
+            prompt = in_prompt(tokens, self.prefix_end) & kept
+            always = prompt[:, :, None] & prompt[:, None, :]
+            mask = mask | always
         num_before = 0
         if self.prefix and memory is not None:
             num_before = memory.mask.shape[1]
             x = jnp.concatenate([self._projected(memory).astype(x.dtype), x], axis=1)
             kept = jnp.concatenate([memory.mask, kept], axis=1)
             mask = prefix_mask(num_before, length)
+            place = place + memory.mask.sum(axis=1, keepdims=True, dtype=jnp.int32)
+            place = jnp.concatenate([positions(memory.mask), place], axis=1)
         mask = mask & padding_mask(kept)
-        places = {"positions": positions(kept), "key_positions": positions(kept)}
+        if segment is not None:
+            mask = mask & segment_mask(segment, num_before)
+        places = {"positions": place, "key_positions": place, "always": always}
         if self.relative is not None:
             places["bias"] = self.relative_positions(jnp.arange(length)[None], jnp.arange(length))
         for block in self.blocks:
@@ -287,16 +306,18 @@ class TransformerDecoder(nn.Module, kw_only=True):
         places = cache["blocks"][0].position[:, None] + jnp.arange(l)[None]  # [b l]
         rows, number = jnp.arange(b)[:, None], jnp.arange(cache["kept"].shape[1])
         kept = cache["kept"].at[rows, places].set(real, mode="drop")
-        before = number[None, None] <= places[:, :, None]  # [b l n+l]
+        before, always = number[None, None] <= places[:, :, None], None  # [b l n+l]
         if self.prefix_end is not None:
             first = cache["blocks"][0].position == 0
-            prompt = in_prompt(tokens, self.prefix_end) & first[:, None]
+            prompt = in_prompt(tokens, self.prefix_end) & real & first[:, None]
             seen = jnp.zeros_like(kept).at[rows, places].set(prompt, mode="drop")
-            before = before | (prompt[:, :, None] & seen[:, None, :])
+            always = prompt[:, :, None] & seen[:, None, :]
+            before = before | always
         # Turned by how many real places stand before, those of a prefix among them.
         turned = {
             "positions": cache["kept"].sum(axis=1, dtype=jnp.int32)[:, None] + positions(real),
             "key_positions": positions(kept),
+            "always": always,
         }
         if self.relative is not None:
             turned["bias"] = self.relative_positions(places, number)
@@ -457,13 +478,15 @@ class Block(nn.Module, kw_only=True):
         positions: Int[Array, "b l"] | None = None,
         key_positions: Int[Array, "b n"] | None = None,
         bias: Float[Array, "#b i l n"] | None = None,
+        always: Bool[Array, "b l n"] | None = None,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], KeyValueCache | None]:
         """`beside`: keys and values of the memory, and its mask. The first `num_before` of x are a prefix. `positions`
         of x and `key_positions` of all that self-attention sees, how many real places stand before each, turn it and
-        bound its window; `bias` is added to its scores."""
+        bound its window, beyond which it sees what it `always` does; `bias` is added to its scores."""
         if self.layer.window is not None:
-            mask = mask & window_mask(positions, key_positions, self.layer.window)
+            near = window_mask(positions, key_positions, self.layer.window)
+            mask = mask & (near if always is None else near | always)
         turned = {"positions": positions, "bias": bias}
 
         def attention(y):

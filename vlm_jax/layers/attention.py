@@ -227,10 +227,23 @@ def padding_mask(kept: Bool[Array, "b n"]) -> Bool[Array, "b 1 n"]:
     return kept[:, None, :]
 
 
-def positions(kept: Bool[Array, "b l"]) -> Int[Array, "b l"]:
-    """The number of real positions before each, so that padding on the left moves nothing.
+def positions(
+    kept: Bool[Array, "b l"], segment: Int[Array, "b l"] | None = None
+) -> Int[Array, "b l"]:
+    """The number of real positions before each, so that padding on the left moves nothing; in a row of several
+    segments, of those before it in its own.
 
     [[0, 1, 1], [1, 1, 0]] -> [[0, 0, 1], [0, 1, 2]]
     """
     kept = kept.astype(jnp.int32)
-    return jnp.cumsum(kept, axis=1) - kept
+    before = jnp.cumsum(kept, axis=1) - kept
+    if segment is None:
+        return before
+    begins = jnp.pad(segment[:, 1:] != segment[:, :-1], ((0, 0), (1, 0)))
+    return before - lax.cummax(jnp.where(begins, before, 0), axis=1)
+
+
+def segment_mask(segment: Int[Array, "b l"], num_before: int = 0) -> Bool[Array, "b n n"]:
+    """Each position sees its own segment, and the `num_before` positions of a prefix that all segments have."""
+    same = segment[:, :, None] == segment[:, None, :]
+    return jnp.pad(same, ((0, 0), (num_before, 0), (num_before, 0)), constant_values=True)

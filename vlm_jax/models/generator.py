@@ -44,14 +44,16 @@ class Generator(nn.Module, kw_only=True):
         return image if text is None else text
 
     def __call__(self, batch: Batch, *, train: bool) -> Float[Array, "b l v"]:
-        """Logits of the token after each of batch["target"] [b l]."""
-        return self.read(batch["target"], self.encode(batch, train=train), train=train)
+        """Logits of the token after each of batch["target"] [b l], whose texts batch["segment"] numbers where a row has
+        several."""
+        packed = {"segment": batch["segment"]} if "segment" in batch else {}
+        return self.read(batch["target"], self.encode(batch, train=train), **packed, train=train)
 
     def read(
-        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool
+        self, tokens: Int[Array, "b l"], memory: Features | None, *, train: bool, **packed: Array
     ) -> Float[Array, "b l v"]:
         """Logits of the token after each of `tokens`, for a memory that is there already."""
-        return self.decoder(tokens, memory, train=train)
+        return self.decoder(tokens, memory, **packed, train=train)
 
     def initial_cache(self, memory: Features | None, batch_size: int, max_length: int) -> Cache:
         """What `step` starts from. Every leaf has the batch as its first axis."""
@@ -62,3 +64,9 @@ class Generator(nn.Module, kw_only=True):
     ) -> tuple[Float[Array, "b v"], Cache]:
         """Logits of the token after `token`; the first token is BOS."""
         return self.decoder.step(token, cache, memory)
+
+    def extend(
+        self, tokens: Int[Array, "b l"], cache: Cache, memory: Features | None
+    ) -> tuple[Float[Array, "b l v"], Cache]:
+        """`step` for several tokens at once, such as a prompt; of decoders that have it."""
+        return self.decoder.extend(tokens, cache, memory)

@@ -37,7 +37,7 @@ def fill(
     Tensors are read one at a time: the host never holds more than one, and its copy in another dtype.
     """
     places, left, leaves = tuple(places), tuple(left), named(wanted)
-    kept = _fresh(fresh, leaves)
+    kept = matching(fresh, leaves, what="fresh")
     left += tuple(place for place in places if place.ours and kept.issuperset(place.ours))
     places = tuple(place for place in places if place not in left)
     _check(folder, places, left, {k: v for k, v in leaves.items() if k not in kept})
@@ -120,16 +120,17 @@ def _placed(array: np.ndarray, leaf: Any) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def _fresh(rules: tuple[str, ...], leaves: Mapping[str, Any]) -> set[str]:
+def matching(rules: tuple[str, ...], names: Iterable[str], *, what: str) -> set[str]:
+    """The names that one of the regular expressions finds; each has to find one."""
     found: set[str] = set()
     for rule in rules:
-        names = {name for name in leaves if re.search(rule, name)}
-        if not names:
+        some = {name for name in names if re.search(rule, name)}
+        if not some:
             raise ValueError(
-                f"fresh: the rule {rule!r} finds no parameter; expected a regular expression found in at least one of "
-                f"{_listed(leaves)}"
+                f"{what}: the rule {rule!r} finds no parameter; expected a regular expression found in at least one of "
+                f"{_listed(names)}"
             )
-        found |= names
+        found |= some
     return found
 
 

@@ -57,8 +57,8 @@ class Single(Place):
         return (array[None],)
 
 
-class Token(Place):
-    """[d] -> [1 1 d], a vector that stands before those of every picture."""
+class Vector(Place):
+    """[d] -> [1 1 d]: a token's vector that the file keeps without axes for batch and place."""
 
     def to_ours(self, tensor):
         _check_rank(tensor, 1)

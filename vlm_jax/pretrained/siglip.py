@@ -10,7 +10,7 @@ from vlm_jax.language.transformer import Form, TransformerEncoder
 from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.layers.pooling import AttentionPooling, LinearPooling, last_pool
 from vlm_jax.models.two_tower import TwoTower
-from vlm_jax.pretrained import clip
+from vlm_jax.pretrained import clip, clip_vision
 from vlm_jax.pretrained.places import (
     FusedHeads,
     HeadsOut,
@@ -24,7 +24,6 @@ from vlm_jax.pretrained.places import (
     norm,
 )
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings, image
-from vlm_jax.vision.vit import Vit
 
 
 def read_model(settings: Settings) -> Family:
@@ -32,7 +31,7 @@ def read_model(settings: Settings) -> Family:
     vision, text = settings.inner("vision_config"), settings.inner("text_config")
     vision.expect("vision_use_head", True)
     rows = text.token_rows(text.integer("vocab_size", 32000))
-    encoder, pooling = vision_encoder(vision), vision_pooling(vision)
+    encoder, pooling = clip_vision.siglip(vision), vision_pooling(vision)
     width = text.integer("projection_size", text.integer("hidden_size", 768))
     if width != encoder.width:
         raise ValueError(
@@ -49,7 +48,7 @@ def read_model(settings: Settings) -> Family:
         project=False,
     )
     found = (
-        *below(clip.vision_places(encoder), "image_encoder/", "vision_model."),
+        *below(clip_vision.siglip_places(encoder), "image_encoder/", "vision_model."),
         *below(pooling_places(pooling), "image_pooling/", "vision_model.head."),
         *below(clip.text_places(model.text_encoder, rows), "text_encoder/", "text_model."),
         *linear("text_pooling/linear", "text_model.head"),
@@ -61,31 +60,16 @@ def read_model(settings: Settings) -> Family:
 
 def read_vision(settings: Settings) -> Family:
     """The vision tower alone: a normed vector for each patch. Its pooling is left in the file."""
-    encoder = vision_encoder(settings)
+    encoder = clip_vision.siglip(settings)
     pooling = ()
     if settings.flag("vision_use_head", True):
         pooling = pooling_places(vision_pooling(settings))
     unused = tuple(Unused(theirs=f"head.{name}") for place in pooling for name in place.theirs)
-    found = below(clip.vision_places(encoder) + unused, theirs="vision_model.")
+    found = below(clip_vision.siglip_places(encoder) + unused, theirs="vision_model.")
     return Family(encoder, found, (image(settings),))
 
 
 READERS = {"SiglipModel": read_model, "SiglipVisionModel": read_vision}
-
-
-def vision_encoder(settings: Settings, **fields) -> Vit:
-    return Vit(
-        width=settings.integer("hidden_size", 768),
-        num_layers=settings.integer("num_hidden_layers", 12),
-        num_heads=settings.integer("num_attention_heads", 12),
-        hidden=settings.integer("intermediate_size", 3072),
-        patch_size=settings.integer("patch_size", 16),
-        image_size=settings.size("image_size", 224),
-        class_token=False,
-        activation=settings.choice("hidden_act", ACTIVATIONS, "gelu_pytorch_tanh"),
-        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-6)),
-        **fields,
-    )
 
 
 def vision_pooling(settings: Settings) -> AttentionPooling:

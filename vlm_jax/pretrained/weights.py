@@ -18,8 +18,11 @@ from vlm_jax.pretrained import (
     convnext,
     gemma,
     gpt2,
+    idefics3,
     llama,
+    llava,
     mobilenet_v2,
+    paligemma,
     resnet,
     siglip,
     t5,
@@ -45,6 +48,9 @@ FAMILIES = (
     vision_encoder_decoder,
     clip,
     siglip,
+    llava,
+    paligemma,
+    idefics3,
 )
 
 

@@ -35,7 +35,7 @@ class GenerationWithAttention(Generation):
             tokens=decoded.tokens,
             scores=decoded.scores,
             log_probs=decoded.log_probs,
-            attention=_last_attention(sown, best.shape),
+            attention=_last_attention(sown, best.shape[1], batch.get("prompt")),
         )
 
     def examples(self, predictions: Written, batch: Batch) -> list[dict[str, Any]]:
@@ -53,13 +53,15 @@ class GenerationWithAttention(Generation):
 def look_again(
     model: Any, variables: Variables, batch: Batch, tokens: Array
 ) -> tuple[Array, Variables]:
-    """Logits [b l v] and what is sown in "intermediates" when the model is told the `tokens` [b l] that it wrote."""
-    first = jnp.full_like(tokens[:, :1], BOS)
+    """Logits [b l v] and what is sown in "intermediates" when the model is told the `tokens` [b l] that it wrote, after
+    BOS or the prompt; what is sown is also of the prompt."""
+    first = batch.get("prompt", jnp.full_like(tokens[:, :1], BOS))
     inputs = jnp.concatenate([first, tokens[:, :-1]], axis=1)
+    alone = {name: value for name, value in batch.items() if name != "segment"}
     logits, sown = model.apply(
-        variables, {**batch, "target": inputs}, train=False, mutable=["intermediates"]
+        variables, {**alone, "target": inputs}, train=False, mutable=["intermediates"]
     )
-    return logits, sown.get("intermediates", {})
+    return logits[:, first.shape[1] - 1 :], sown.get("intermediates", {})
 
 
 def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:
@@ -73,11 +75,11 @@ def leaves_named(tree: Any, name: str) -> list[Array]:
     return [leaf for path, leaf in pairs if name in [getattr(k, "key", None) for k in path]]
 
 
-def _last_attention(intermediates: Any, shape: tuple[int, int]) -> Array | None:
-    """The last sown weights of the decoder over its memory, heads averaged: [b l n]."""
-    found = None
+def _last_attention(intermediates: Any, length: int, prompt: Array | None) -> Array | None:
+    """The last sown weights of the decoder over its memory, of the last `length` tokens, heads averaged: [b l n]."""
+    before, found = 0 if prompt is None else prompt.shape[1] - 1, None
     for leaf in leaves_named(intermediates.get("decoder", {}), "attention"):
         weights = leaf.mean(1) if leaf.ndim == 4 else leaf
-        if weights.shape[:2] == shape:
-            found = weights
+        if weights.ndim == 3 and weights.shape[1] == before + length:
+            found = weights[:, before:]
     return found

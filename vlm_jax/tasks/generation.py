@@ -9,6 +9,7 @@ import numpy as np
 
 from vlm_jax.decoding.base import Decoded, Strategy
 from vlm_jax.decoding.guidance import Both, guided
+from vlm_jax.decoding.prompt import after_prompt
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
@@ -18,7 +19,8 @@ from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, V
 class Generation(Measured):
     """Minimises the cross-entropy of batch["target"] [b l] = BOS, words, EOS, PAD ..., in nats per token.
 
-    The divisor is the number of supervised tokens: every word and one EOS a row, never PAD, never BOS.
+    The divisor is the number of supervised tokens: every word and one EOS a row, never PAD, never BOS; of a target with a
+    prompt before it (data/prompted.py) the answer and EOS. `predict` writes on from batch["prompt"], where there is one.
     A model may add to what is minimised by sowing a value a row [b] in the collection "losses"; those rows are
     summed and divided by the same number of tokens, which keeps the paper's ratio between the two
     (Xu et al. 2015, eq. 14, sums both over a sentence) and splits exactly over micro-batches and devices.
@@ -38,7 +40,7 @@ class Generation(Measured):
         state = {CARRY, *(name for name in variables if train and name != "params")}
         logits, updated = model.apply(
             variables,
-            {**batch, "target": inputs},
+            {**batch, "target": inputs, **_cut(batch)},
             train=train,
             rngs=rngs,
             mutable=[*state, "losses", "policy"],
@@ -70,7 +72,15 @@ class Generation(Measured):
         """`Decoded`, best first."""
         memory = model.apply(variables, batch, train=False, method="encode")
         size = batch["valid"].shape[0]
-        return write(model, variables, memory, self.decoding, batch_size=size, key=key)
+        return write(
+            model,
+            variables,
+            memory,
+            self.decoding,
+            batch_size=size,
+            key=key,
+            prompt=batch.get("prompt"),
+        )
 
     def texts(self, predictions: Any, batch: Batch) -> list[str]:
         """The best text of each row."""
@@ -101,6 +111,11 @@ class Generation(Measured):
                 f"the tokenizer declares vocab_size {self.tokenizer.vocab_size}, the decoder {vocab_size}; "
                 "give both the same number"
             )
+        if "prompt" in batch and not hasattr(model.decoder, "extend"):
+            raise ValueError(
+                f"the batch has a prompt, which {type(model.decoder).__name__} cannot read in one piece (it has no "
+                "`extend`); try a TransformerDecoder, or read it with a text_encoder, as batch['text']"
+            )
         num_slots = getattr(model.decoder, "num_slots", 0)  # of a decoder that copies unknown words
         outside = np.argwhere((target < 0) | (target >= vocab_size + num_slots))
         if len(outside):
@@ -110,10 +125,14 @@ class Generation(Measured):
                 f"example id {ids[row]}: target[{column}] is {target[row, column]}, expected 0 <= token < "
                 f"{vocab_size + num_slots} (the decoder's {of})"
             )
-        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == 1)
+        texts = np.asarray(batch["segment"]).max(1) + 1 if "segment" in batch else 1
+        untaught = np.asarray(batch["valid"]) & ~np.asarray(shift(batch)[2]).any(1)
+        if untaught.any():
+            raise ValueError(f"example id {ids[untaught][0]}: none of its tokens is predicted")
+        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == texts)
         if unfinished.any():
             raise ValueError(
-                f"example id {ids[unfinished][0]}: its target has not exactly one EOS; tokenize with "
+                f"example id {ids[unfinished][0]}: its target has not exactly one EOS a text; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
 
@@ -128,19 +147,26 @@ def write(
     key: jax.Array | None = None,
     empty: Features | None = None,
     guidance: float = 1.0,
+    prompt: Array | None = None,
 ) -> Decoded:
     """What the strategy writes for a memory, one cached step after another, without dropout.
 
-    With `guidance` other than 1, away from what the model would write for the memory `empty` (decoding/guidance.py)."""
+    With `guidance` other than 1, away from what the model would write for the memory `empty` (decoding/guidance.py). A
+    `prompt` [b p], padded on the left, is read in one piece, and what is written follows it, without it."""
+    length = strategy.max_length + (0 if prompt is None else prompt.shape[1])
 
     def start(memory: Features | None):
-        return model.apply(
-            variables, memory, batch_size, strategy.max_length, method="initial_cache"
-        )
+        return model.apply(variables, memory, batch_size, length, method="initial_cache")
 
     def step(token: Array, cache: Any, memory: Features | None):
         return model.apply(variables, token, cache, memory, method="step")
 
+    if prompt is not None:
+        if guidance != 1.0:
+            raise ValueError(f"write(prompt=..., guidance={guidance}): leave one of them out")
+        logits, cache = model.apply(variables, prompt, start(memory), memory, method="extend")
+        step, cache = after_prompt(step, logits[:, -1], cache)
+        return strategy(step, cache, memory, batch_size=batch_size, key=key)
     if guidance == 1.0:
         return strategy(step, start(memory), memory, batch_size=batch_size, key=key)
     cache, memory = Both(given=start(memory), empty=start(empty)), Both(given=memory, empty=empty)
@@ -153,11 +179,19 @@ def shift(batch: Batch) -> tuple[Array, Array, Array]:
 
     `[[BOS, a, b, EOS, PAD]] -> [[BOS, a, b, EOS]], [[a, b, EOS, PAD]], [[1, 1, 1, 0]]`
 
-    A batch may say which labels are `predicted` [b l-1]; the others are only read.
+    A batch may say which labels are `predicted` [b l-1]; the others are only read. In a row of several texts the first
+    token of each is predicted from none before it.
     """
     target = batch["target"]
     labels = target[:, 1:]
     mask = (labels != PAD) & batch["valid"][:, None]
     if "predicted" in batch:
         mask &= batch["predicted"]
+    if "segment" in batch:
+        mask &= batch["segment"][:, 1:] == batch["segment"][:, :-1]
     return target[:, :-1], labels, mask
+
+
+def _cut(batch: Batch) -> dict[str, Array]:
+    """The segments of the inputs of `shift`."""
+    return {"segment": batch["segment"][:, :-1]} if "segment" in batch else {}

@@ -3,6 +3,7 @@
     workdir/lock                 pid, host and start of the run that holds it
     workdir/config.json          the experiment; run.json what it ran on; metrics.jsonl its numbers
     workdir/checkpoints/<step>/  Orbax: `state`, the leaves by path; `meta`, their shapes, dtypes and sha256
+    workdir/checkpoints/base/    the same of the collection that no step changes, written once
 
 Orbax alone restores a flipped bit without a word, casts float32 into bfloat16, and takes an empty folder for the
 latest step. So every leaf carries a hash, a damaged step is left for the one before, and a checkpoint of another
@@ -33,9 +34,10 @@ import numpy as np
 from vlm_jax import config
 from vlm_jax.train.faults import faultpoint
 from vlm_jax.train.state import State, leaf_hash, named_leaves
-from vlm_jax.types import CARRY, Variables
+from vlm_jax.types import BASE, CARRY, Variables
 
 FORMAT = 1
+UNCHANGING = f"collections/{BASE}/"  # leaves that no step changes
 MAX_LISTED = 38  # differing paths in one message, so that it stays below 40 lines
 
 logger = logging.getLogger(__name__)
@@ -169,8 +171,9 @@ class Checkpoints:
         self.workdir = Path(workdir).absolute()
         self.folder = self.workdir / "checkpoints"
         self._keep = keep
-        self._pending: int | None = None  # the step that is being written
+        self._pending: int | str | None = None  # the step that is being written
         self._best: int | None = None
+        self._base: dict[str, Any] | None = None  # descriptions of the leaves that no step changes
         self._lock = Lock(self.workdir)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
@@ -202,25 +205,20 @@ class Checkpoints:
         self, step: int, state: State, position: int, progress: Mapping[str, Any] | None = None
     ) -> None:
         """Starts writing; the state may be donated or changed as soon as this returns."""
-        import orbax.checkpoint as ocp
-
         self.wait()
         faultpoint("before_save")
         self._best = _best(progress or {})
-        leaves = {name: _host(leaf) for name, leaf in named_leaves(state).items()}
+        changing, unchanging = _parted(named_leaves(state))
+        if self._base is None:
+            self._base = self._save_base(unchanging)
+        leaves = {name: _host(leaf) for name, leaf in changing.items()}
         body = {
             "format": FORMAT,
             "step": step,
             "position": position,
             "progress": dict(progress or {}),
-            "leaves": {
-                name: _description(leaf) | {"sha256": leaf_hash(leaf)}
-                for name, leaf in leaves.items()
-            },
+            "leaves": _descriptions(leaves) | self._base,
         }
-        stored = {
-            name: leaf for name, leaf in leaves.items() if leaf.size
-        }  # Orbax refuses empty arrays
         path = self.folder / str(step)
         if path.exists():
             with contextlib.suppress(Damaged):
@@ -231,14 +229,41 @@ class Checkpoints:
             faultpoint("after_put_aside")
         self._pending = step
         with self._reported(), _quiet():
-            self._writer.save(
-                path,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(stored),
-                    meta=ocp.args.JsonSave({"body": body, "sha256": _digest(body)}),
-                ),
-            )
+            self._write(path, leaves, body)
         faultpoint("during_tmp_write")
+
+    def _save_base(self, unchanging: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes what no step changes, unless it is there, and returns when it is complete; its descriptions."""
+        if not unchanging:
+            return {}
+        leaves = {name: _host(leaf) for name, leaf in unchanging.items()}
+        body = {"format": FORMAT, "step": BASE, "leaves": _descriptions(leaves)}
+        path = self.folder / BASE
+        if path.exists():
+            with contextlib.suppress(Damaged):
+                if _read_meta(path) == body:
+                    return body["leaves"]
+            shutil.rmtree(path)
+        self._pending = BASE
+        with self._reported(), _quiet():
+            self._write(path, leaves, body)
+            self._writer.wait_until_finished()
+        self._pending = None
+        return body["leaves"]
+
+    def _write(self, path: Path, leaves: Mapping[str, Any], body: dict[str, Any]) -> None:
+        import orbax.checkpoint as ocp
+
+        stored = {
+            name: leaf for name, leaf in leaves.items() if leaf.size
+        }  # Orbax refuses empty arrays
+        self._writer.save(
+            path,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(stored),
+                meta=ocp.args.JsonSave({"body": body, "sha256": _digest(body)}),
+            ),
+        )
 
     def check(self) -> None:
         """Raises what went wrong in the background so far; cheap."""
@@ -379,8 +404,6 @@ def _newest(folder: Path, like: Any, on_damage: Any) -> Restored | None:
 
 def _read(path: Path, like: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The verified leaves by name, and the verified meta."""
-    import orbax.checkpoint as ocp
-
     body = _read_meta(path)
     written = body["leaves"]
     if like is None:
@@ -393,23 +416,33 @@ def _read(path: Path, like: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         wanted = {name: _target(leaf) for name, leaf in named_leaves(like).items()}
         _compare(path, written, wanted)
     stored = {name: leaf for name, leaf in wanted.items() if 0 not in leaf.shape}
-    try:
-        with _quiet(), _reader() as reader:
-            leaves = reader.restore(
-                path, args=ocp.args.Composite(state=ocp.args.StandardRestore(stored))
-            )["state"]
-    except Exception as error:
-        raise Damaged(f"{_blamed_file(path, error)}: {_first_line(error)}") from None
+    changing, unchanging = _parted(stored)
+    leaves = _restored(path, changing)
+    if unchanging:
+        leaves |= _restored(path.with_name(BASE), unchanging)
     for name, leaf in wanted.items():
         if name not in leaves:
             leaves[name] = jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding)
         found = leaf_hash(_host(leaves[name]))
         if found != written[name]["sha256"]:
+            file = (path.with_name(BASE) if name.startswith(UNCHANGING) else path) / "state"
             raise Damaged(
-                f"{path / 'state'}: the leaf {name} is not what was written (sha256 {found[:12]}, expected "
+                f"{file}: the leaf {name} is not what was written (sha256 {found[:12]}, expected "
                 f"{written[name]['sha256'][:12]})"
             )
     return leaves, body
+
+
+def _restored(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    try:
+        with _quiet(), _reader() as reader:
+            return reader.restore(
+                path, args=ocp.args.Composite(state=ocp.args.StandardRestore(dict(stored)))
+            )["state"]
+    except Exception as error:
+        raise Damaged(f"{_blamed_file(path, error)}: {_first_line(error)}") from None
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -462,6 +495,18 @@ def _target(leaf: Any) -> jax.ShapeDtypeStruct:
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _parted(leaves: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those that change from step to step, and those that do not."""
+    parts: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+    for name, leaf in leaves.items():
+        parts[name.startswith(UNCHANGING)][name] = leaf
+    return parts
+
+
+def _descriptions(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: _description(leaf) | {"sha256": leaf_hash(leaf)} for name, leaf in leaves.items()}
 
 
 def _description(leaf: Any) -> dict[str, Any]:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-import flax.linen as nn
-
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.optimizers import Optimizer
 from vlm_jax.train.partition import Partition
@@ -51,7 +49,7 @@ class Best:
 class Experiment:
     """Everything that a run is made of; equal experiments give equal runs."""
 
-    model: nn.Module
+    model: Any  # a Linen module, or one Adapted
     task: Any
     train_data: Any
     num_steps: int
@@ -107,6 +105,12 @@ def check(experiment: Experiment) -> None:
         )
     if optimizer.clip_norm is not None and optimizer.clip_norm <= 0.0:
         raise ValueError(f"optimizer.clip_norm: given {optimizer.clip_norm}, expected > 0, or none")
+    for rule, factor in optimizer.rates:
+        if not factor > 0.0:
+            raise ValueError(
+                f"optimizer.rates: given the factor {factor} for {rule!r}, expected > 0; what never changes goes into "
+                "optimizer.frozen"
+            )
     if not experiment.train_data.train:
         raise ValueError(
             "train_data.train: given False, expected True (shuffled and endless); the order of an "

@@ -1,12 +1,15 @@
 """Parameters of a run that is over, as the beginning of another."""
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlm_jax import config
 from vlm_jax.train.checkpoints import load_variables
+from vlm_jax.types import BASE, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,8 @@ class FromRun:
 
     `step` None takes its best checkpoint, or the newest where none is called best. Statistics of its batch
     normalisations come along. The loop refuses parameters of other names or shapes, naming each. With a `tokenizer`, a
-    run whose rows stand for other words is refused too, which no shape would show.
+    run whose rows stand for other words is refused too, which no shape would show. Of a run with low-rank updates it
+    takes the model that it adapted, the updates merged.
     """
 
     workdir: str
@@ -24,11 +28,11 @@ class FromRun:
 
     def __call__(self, params: Any) -> Any:
         self._check_words()
-        return load_variables(Path(self.workdir), self.step)["params"]
+        return _plain_variables(self.workdir, self.step)["params"]
 
     def collections(self, collections: Any) -> Any:
         """The other collections, of the same names, of that run."""
-        found = load_variables(Path(self.workdir), self.step)
+        found = _plain_variables(self.workdir, self.step)
         missing = sorted(name for name in collections if name not in found)
         if missing:
             raise ValueError(f"{self.workdir} has no {missing[0]!r}, which this model has")
@@ -59,11 +63,11 @@ class PartFromRun:
     step: int | None = None
 
     def __call__(self, params: Any) -> Any:
-        return self._placed("params", params, load_variables(Path(self.workdir), self.step))
+        return self._placed("params", params, _plain_variables(self.workdir, self.step))
 
     def collections(self, collections: Any) -> Any:
         """The part's other collections, such as a codebook."""
-        found = load_variables(Path(self.workdir), self.step)
+        found = _plain_variables(self.workdir, self.step)
         return {
             name: self._placed(name, tree, found) if self.part in tree else tree
             for name, tree in collections.items()
@@ -101,3 +105,12 @@ class VariablesFromRun(PartFromRun):
     def __call__(self, variables: Any) -> Any:
         rest = {name: tree for name, tree in variables.items() if name != "params"}
         return {"params": super().__call__(variables["params"]), **self.collections(rest)}
+
+
+def _plain_variables(workdir: str, step: int | None) -> Variables:
+    """Those of the model itself, where the run adapted it."""
+    variables = load_variables(Path(workdir), step)
+    if BASE not in variables:
+        return variables
+    model = json.loads((Path(workdir) / "config.json").read_text())["model"]
+    return config.from_json(model).plain(variables)

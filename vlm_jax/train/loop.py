@@ -53,7 +53,7 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
             state, progress = layout.place_state(state), runs.Progress(**restored.progress)
         else:
             state, position, step, progress = layout.create(create, init_key), 0, 0, runs.Progress()
-            state = runs.load_pretrained(experiment.init_params, state, layout)
+            state = runs.load_pretrained(experiment.init_params, model, state, layout)
 
         writer = stack.enter_context(
             contextlib.closing(Tee([log.open(workdir, experiment.num_steps)]))

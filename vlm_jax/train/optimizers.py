@@ -6,13 +6,13 @@ Moments and averages are float32 whatever the parameters are.
 """
 
 import dataclasses
-import re
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from vlm_jax.train.rules import matched, matches
 from vlm_jax.train.state import float32, named_leaves, path_name
 from vlm_jax.types import Array
 
@@ -153,6 +153,9 @@ class Optimizer:
     frozen: tuple[
         str, ...
     ] = ()  # rules for the parameters that never change, nor decay, nor have moments
+    rates: tuple[
+        tuple[str, float], ...
+    ] = ()  # (rule, factor of the learning rate); first match wins
     ema_decay: float | None = (
         None  # keep average = decay average + (1 - decay) params, from the initial params
     )
@@ -200,6 +203,7 @@ class Optimizer:
             self.rule(),
             decay if self.weight_decay and self.decoupled else None,
             optax.scale_by_learning_rate(self.schedule),
+            _scale_by_rule(self.rates) if self.rates else None,
             _keep_max_norm(self.max_norm, self.max_norm_of) if self.max_norm is not None else None,
         ]
         chain = optax.chain(*(part for part in parts if part is not None))
@@ -320,22 +324,30 @@ class Adafactor(Optimizer):
 # ---- parts
 
 
-def matches(rules: tuple[str, ...], tree: Any, *, what: str | None) -> Any:
-    """The tree with True where any rule is found in a leaf's path.
+def _scale_by_rule(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Multiplies an update, decay included, by the factor of the first rule that is found in its path."""
+    rules, factors = tuple(rule for rule, _ in rates), tuple(factor for _, factor in rates)
 
-    With `what`, the name of the field, a rule that is found in no path is a ValueError.
-    """
-    patterns = [re.compile(rule) for rule in rules]
-    names = list(named_leaves(tree))
-    for pattern in patterns:
-        if what and not any(pattern.search(name) for name in names):
-            raise ValueError(
-                f"{what}: the rule {pattern.pattern!r} matches no parameter; expected a regular expression "
-                f"found in at least one of {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
-            )
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(pattern.search(path_name(path)) for pattern in patterns), tree
-    )
+    def init(params):
+        found = matched(rules, named_leaves(params), what="Optimizer.rates")
+        for index, rule in enumerate(rules):
+            if index not in found.values():
+                raise ValueError(
+                    f"Optimizer.rates: the rule {rule!r} matches only parameters that an earlier rule has; the first "
+                    "match wins, so put the narrower rule first"
+                )
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        found = matched(rules, named_leaves(updates), what=None)
+
+        def scaled(path, update):
+            index = found.get(path_name(path))
+            return update if index is None else factors[index] * update
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _keep_max_norm(limit: float, rules: tuple[str, ...]) -> optax.GradientTransformation:

@@ -8,7 +8,7 @@ Partition(mesh=(("data", 2), ("fsdp", -1)),              parameters and moments 
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vlm_jax.train.state import State, named_leaves, path_name
-from vlm_jax.types import Batch
+from vlm_jax.types import BASE, Batch
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")  # the batch is split over both
@@ -63,7 +63,9 @@ class MeshLayout:
     def state(self, shapes: State) -> State:
         """The shardings of a state of these shapes. Raises for a rule that matches no parameter, or an axis
         that does not divide."""
-        specs = self._specs(shapes.params)
+        specs = self._specs(
+            named_leaves(shapes.params) | named_leaves(shapes.collections.get(BASE, {}))
+        )
 
         def sharding(path, leaf):
             parts = path_name(path).split("/")
@@ -77,9 +79,9 @@ class MeshLayout:
 
         return jax.tree_util.tree_map_with_path(sharding, shapes)
 
-    def _specs(self, params: Any) -> dict[str, tuple[tuple[int, ...], PartitionSpec]]:
+    def _specs(self, params: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], PartitionSpec]]:
         used, specs = set(), {}
-        for name, leaf in named_leaves(params).items():
+        for name, leaf in params.items():
             for index, (pattern, spec) in enumerate(self.rules):
                 if re.search(pattern, name):
                     used.add(index)

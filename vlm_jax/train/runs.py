@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax import config
+from vlm_jax.train.adapted import Adapted
 from vlm_jax.train.checkpoints import Checkpoints, Mismatch, Restored, write_json
 from vlm_jax.train.evaluation import Evaluation, Results
 from vlm_jax.train.experiment import Best, Experiment
@@ -226,16 +227,21 @@ def provenance(seed: int) -> dict[str, Any]:
     }
 
 
-def load_pretrained(init_params: Callable[[Any], Any] | None, state: State, layout: Any) -> State:
+def load_pretrained(
+    init_params: Callable[[Any], Any] | None, model: Any, state: State, layout: Any
+) -> State:
     """The state with `init_params(params)` in place of the drawn parameters; where it has a method `collections`, with
-    its batch statistics and the like too."""
+    its batch statistics and the like too. An adapted model begins from those of the model that it adapts."""
     if init_params is None:
         return state
     single = layout.single(state)
-    params, collections = init_params(single.params), single.collections
+    adapted = isinstance(model, Adapted)
+    drawn = dict(model.plain(single.variables) if adapted else single.variables)
+    drawn_params = drawn.pop("params")
+    params, collections = init_params(drawn_params), drawn
     if hasattr(init_params, "collections"):
         collections = init_params.collections(collections)
-    ours = named_leaves(single.params) | named_leaves(single.collections)
+    ours = named_leaves(drawn_params) | named_leaves(drawn)
     theirs = named_leaves(params) | named_leaves(collections)
     wrong = [
         f"{name}: expected {_shape(ours.get(name))}, given {_shape(theirs.get(name))}"
@@ -245,8 +251,11 @@ def load_pretrained(init_params: Callable[[Any], Any] | None, state: State, layo
     if wrong:
         listed = "\n  ".join(wrong[:MAX_LISTED])
         raise ValueError(f"init_params returned other parameters than the model has:\n  {listed}")
-    given, drawn = (params, collections), (single.params, single.collections)
-    params, collections = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), given, drawn)
+    given = {"params": params, **collections}
+    like = {"params": drawn_params, **drawn}
+    variables = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), given, like)
+    collections = dict(model.holding(single.variables, variables) if adapted else variables)
+    params = collections.pop("params")
     ema = None if single.ema is None else float32(params)
     return layout.place_state(single.replace(params=params, collections=collections, ema=ema))
 

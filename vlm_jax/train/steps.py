@@ -13,7 +13,7 @@ import optax
 
 from vlm_jax.metrics.base import Mean
 from vlm_jax.train.state import State
-from vlm_jax.types import Array, Batch
+from vlm_jax.types import BASE, Array, Batch
 
 RNG_NAMES = ("dropout", "sampling", "noise")  # Linen rng collections, a key of its own for each
 
@@ -59,7 +59,10 @@ def train_step(
         grads, metrics, collections = gradients(state.params, state.collections, batch, key)
         if axis is not None:
             grads, metrics = jax.lax.psum((grads, metrics), axis)
-            collections = jax.tree.map(lambda x: _mean_over_devices(x, axis), collections)
+            collections = {
+                name: tree if name == BASE else _mean_over_devices(tree, axis)
+                for name, tree in collections.items()
+            }
         count = jnp.maximum(metrics["loss"].count, 1e-12)
         grads = jax.tree.map(lambda g: g / count, grads)
         norm = optax.global_norm(grads)
@@ -187,6 +190,10 @@ def add(a: Any, b: Any) -> Any:
     return jax.tree.map(jnp.add, a, b)
 
 
-def _mean_over_devices(x: Array, axis: str) -> Array:
+def _mean_over_devices(collection: Any, axis: str) -> Any:
     """Running statistics averaged; a module that wants the variance of the global batch names `axis` itself."""
-    return jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    def mean(x):
+        return jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(mean, collection)

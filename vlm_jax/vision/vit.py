@@ -55,8 +55,6 @@ class Vit(nn.Module, kw_only=True):
 
     With `class_token` the logits are read from an extra first token, which is not part of the
     Features unless `keep_class_token`; without, from the mean over the patches (Beyer et al. 2022).
-    CLIP norms what goes into the blocks too, `embedding_norm`, and its patches have no bias. Without
-    `final_norm` the tokens are those of the last block.
     """
 
     width: int
@@ -73,8 +71,8 @@ class Vit(nn.Module, kw_only=True):
     activation: Callable = nn.gelu
     norm: Norm = LayerNorm()
     patch_bias: bool = True
-    embedding_norm: bool = False
-    final_norm: bool = True
+    norm_first: bool = False  # a norm of the patches and positions, before the first block (CLIP)
+    norm_last: bool = True
     dtype: Any = jnp.float32
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
@@ -94,7 +92,7 @@ class Vit(nn.Module, kw_only=True):
 
     @nn.compact
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b n d"]:
-        """All tokens after the last layer, the class token first where there is one."""
+        """All tokens after the last norm, unless there is none, the class token first where there is one."""
         x = nn.Conv(
             self.width,
             (self.patch_size, self.patch_size),
@@ -115,8 +113,8 @@ class Vit(nn.Module, kw_only=True):
             num_extra=int(self.class_token),
             name="positions",
         )(x, (h, w))
-        if self.embedding_norm:
-            x = self.norm(x, train=train, dtype=self.dtype, name="embedding_norm")
+        if self.norm_first:
+            x = self.norm(x, train=train, dtype=self.dtype, name="first_norm")
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         for i in range(self.num_layers):
             x = Block(
@@ -128,9 +126,7 @@ class Vit(nn.Module, kw_only=True):
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train=train)
-        if self.final_norm:
-            x = self.norm(x, train=train, dtype=self.dtype, name="norm")
-        return x
+        return self.norm(x, train=train, dtype=self.dtype, name="norm") if self.norm_last else x
 
 
 class Block(nn.Module, kw_only=True):

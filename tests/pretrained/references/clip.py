@@ -82,10 +82,10 @@ def array(x) -> np.ndarray:
 def ours(found, arrays):
     if "tokens" not in arrays:
         _, seen = computed(found.model, found.variables, (arrays["image"],), "__call__")
-        return states(seen, "", "image", found.model.num_layers, "embedding_norm")
+        return states(seen, "", "image", found.model.num_layers, "first_norm")
     batch = {"image": arrays["image"], "text": arrays["tokens"].astype(np.int32)}
     out, seen = computed(found.model, found.variables, (batch,), "__call__")
-    return both(out, seen, found.model, "embedding_norm")
+    return both(out, seen, found.model, "first_norm")
 
 
 def both(out, seen, model, first: str):
