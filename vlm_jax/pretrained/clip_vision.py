@@ -83,17 +83,18 @@ def _rest(vit: Vit) -> Iterator[Place]:
     else:
         yield from (Unused(theirs=f"post_layernorm.{kind}") for kind in ("weight", "bias"))
     for i in range(vit.num_layers):
-        yield from below(_block(vit.num_heads), f"block_{i}/", f"encoder.layers.{i}.")
+        yield from below(block(vit.num_heads), f"block_{i}/", f"encoder.layers.{i}.")
 
 
-def _block(heads: int) -> Iterator[Place]:
-    yield from norm("attention_norm", "layer_norm1")
-    yield from attention("attention", "self_attn", heads)
+def block(heads: int, name: str = "attention") -> Iterator[Place]:
+    """One block of either tower; `name` is what its attention is called with us."""
+    yield from norm(f"{name}_norm", "layer_norm1")
+    yield from attention(name, "self_attn", heads)
     yield from norm("mlp_norm", "layer_norm2")
     yield from linear("mlp/hidden_layer", "mlp.fc1")
     yield from linear("mlp/output_layer", "mlp.fc2")
 
 
 def _left(blocks: range) -> Iterator[Place]:
-    names = [name for place in _block(1) for name in place.theirs]
+    names = [name for place in block(1) for name in place.theirs]
     return (Unused(theirs=f"encoder.layers.{i}.{name}") for i in blocks for name in names)

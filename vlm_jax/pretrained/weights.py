@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 
 from vlm_jax.pretrained import (
+    clip,
     convnext,
     gemma,
     gpt2,
@@ -23,6 +24,7 @@ from vlm_jax.pretrained import (
     mobilenet_v2,
     paligemma,
     resnet,
+    siglip,
     t5,
     vision_encoder_decoder,
     vit,
@@ -44,6 +46,8 @@ FAMILIES = (
     gemma,
     t5,
     vision_encoder_decoder,
+    clip,
+    siglip,
     llava,
     paligemma,
     idefics3,
@@ -170,6 +174,11 @@ class PublishedWeights:
         opened = open_folder(self.folder, self.revision)
         family, _ = read(opened, self.tokenizer)
         leaves = named(variables)
+        if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
+            parts = sorted({name.split("/")[0] for place in family.places for name in place.ours})
+            raise ValueError(
+                f"part={self.part!r} names nothing in {opened.path}; there are {', '.join(parts)}"
+            )
         places, left = self._chosen(family, leaves, only)
         inside = {name: leaf for name, leaf in leaves.items() if _is_below(self.scope, name)}
         if not inside and only != "others":
