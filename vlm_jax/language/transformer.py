@@ -51,6 +51,7 @@ class Form:
     num_segments: int = 0
     norm_words: bool = False
     output_bias: bool = True  # of the scores of words where they are tied
+    head_layer: bool = False  # linear, activation, norm, before the words are scored (BERT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -272,6 +273,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
             raise ValueError(
                 "TransformerDecoder(causal=False) has no steps: it reads all tokens at once; try MaskedDecoding"
             )
+        if self.form.num_segments:
+            raise ValueError(
+                "TransformerDecoder with segments has no steps: which one a token is in depends on those before it; "
+                "try Form(num_segments=0)"
+            )
         num_before = memory.mask.shape[1] if self.prefix and memory is not None else 0
         capacity = num_before + max_length
         caches = [block.self_attention.initial_cache(batch_size, capacity) for block in self.blocks]
@@ -341,6 +347,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
     def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
+        if self.form.head_layer:
+            x = self.activation(nn.Dense(self.width, dtype=self.dtype, name="head_layer")(x))
+            x = self.norm(x, train=train, dtype=self.dtype, name="head_norm")
         if self.form.output_scale != 1.0:
             x = x * jnp.asarray(self.form.output_scale, x.dtype)
         logits = self.vocabulary(x, self.embedding.words if self.tied else None)
