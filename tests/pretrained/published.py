@@ -29,12 +29,12 @@ INPUTS = ("image", "tokens", "text")  # names of stored arrays that are inputs
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Numbers of a size at which every layer matters: nothing near 0, no bias 0, no scale 1."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    values = rng.standard_normal(shape, np.float32)
+    values = np.asarray(rng.standard_normal(shape, np.float32))
     if name.endswith("running_var"):
         return np.exp(0.3 * values)
     if len(shape) == 1:
         return 0.2 * values + (1.0 if name.endswith("weight") else 0.0)
-    return values / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 1).astype(np.float32)
+    return np.asarray(values / np.float32(np.sqrt(np.prod(shape[1:]) if shape else 1.0)))
 
 
 def tensors(family: Family) -> dict[str, np.ndarray]:

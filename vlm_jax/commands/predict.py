@@ -130,7 +130,12 @@ def _predicted(
     task = predicting(experiment).task or experiment.task
     if hasattr(task, "metrics"):  # there is nothing to compare with
         task = dataclasses.replace(task, metrics=())
-    return evaluate(over, experiment.model, task, variables, seed=experiment.seed).examples
+    model = experiment.model
+    if "int8" in command.options:
+        from vlm_jax.train.int8 import in_int8
+
+        model, variables = in_int8(model, variables, next(iter(pipeline.batches()))[1])
+    return evaluate(over, model, task, variables, seed=experiment.seed).examples
 
 
 def _attention_sheets(examples: Sequence[Any], names: Sequence[str], folder: Path) -> None:

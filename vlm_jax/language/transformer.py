@@ -67,7 +67,8 @@ class TransformerEncoder(nn.Module, kw_only=True):
     """Reads text in both directions: Int[b l] -> Features [b l width]. Padding may stand on either side.
 
     The last values are normed where `pre_norm`, and zero at padding. An `embedding` that is given takes the place of
-    its own; a `memory` is read by cross-attention in every block.
+    its own; a `memory` is read by cross-attention in every block. With `filled_with`, a token, a text is that token from
+    its end to `max_length`, and everyone sees it, as SigLIP was trained (Zhai et al. 2023).
     """
 
     vocab_size: int
@@ -86,6 +87,7 @@ class TransformerEncoder(nn.Module, kw_only=True):
     layers: tuple[Layer, ...] = (Layer(),)  # of the first blocks, and again from the beginning
     relative: int | None = None  # so many buckets of distances (layers.positions.RelativePositions)
     causal: bool = False
+    filled_with: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -98,6 +100,9 @@ class TransformerEncoder(nn.Module, kw_only=True):
         train: bool,
     ) -> Features:
         mask = tokens != PAD
+        if self.filled_with is not None:
+            tokens = filled(tokens, self.filled_with, self.max_length)
+            mask = jnp.ones(tokens.shape, bool)
         if embedding is None:
             embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding), name="embedding")
         place = positions(mask)
@@ -361,6 +366,20 @@ class TransformerDecoder(nn.Module, kw_only=True):
         if self.unscored:
             logits = logits.at[..., jnp.array(self.unscored)].set(-1e9)
         return logits
+
+
+def filled(tokens: Int[Array, "b l"], token: int, length: int) -> Int[Array, "b m"]:
+    """`token` in the place of padding, and after it up to `length`.
+
+    token 2, length 4: [[5, 2, 0], [5, 6, 2]] -> [[5, 2, 2, 2], [5, 6, 2, 2]]
+    """
+    missing = length - tokens.shape[1]
+    if missing < 0:
+        raise ValueError(
+            f"{tokens.shape[1]} tokens are more than the {length} of this encoder; cut the texts in the pipeline"
+        )
+    tokens = jnp.pad(tokens, ((0, 0), (0, missing)), constant_values=PAD)
+    return jnp.where(tokens == PAD, token, tokens)
 
 
 def in_prompt(tokens: Int[Array, "b l"], end: int) -> Bool[Array, "b l"]:

@@ -23,12 +23,14 @@ from vlm_jax.pretrained.settings import ACTIVATIONS, Settings
 from vlm_jax.vision.vit import Vit
 
 
-def clip(settings: Settings, *, num_layers: int | None = None, **fields) -> Vit:
+def clip(
+    settings: Settings, *, num_layers: int | None = None, patch_size: int = 32, **fields
+) -> Vit:
     """CLIPVisionModel's: a class token, a norm before the first block. `num_layers`: of the first blocks, without the last
-    norm."""
+    norm. `patch_size` is what a file that leaves it out means."""
     cut = num_layers is not None
     own = {"norm_first": True, "patch_bias": False, "norm_last": not cut}
-    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, 32), **own, **fields)
+    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, patch_size), **own, **fields)
 
 
 def siglip(settings: Settings, **fields) -> Vit:
@@ -83,17 +85,18 @@ def _rest(vit: Vit) -> Iterator[Place]:
     else:
         yield from (Unused(theirs=f"post_layernorm.{kind}") for kind in ("weight", "bias"))
     for i in range(vit.num_layers):
-        yield from below(_block(vit.num_heads), f"block_{i}/", f"encoder.layers.{i}.")
+        yield from below(block(vit.num_heads), f"block_{i}/", f"encoder.layers.{i}.")
 
 
-def _block(heads: int) -> Iterator[Place]:
-    yield from norm("attention_norm", "layer_norm1")
-    yield from attention("attention", "self_attn", heads)
+def block(heads: int, name: str = "attention") -> Iterator[Place]:
+    """One block of either tower; `name` is what its attention is called with us."""
+    yield from norm(f"{name}_norm", "layer_norm1")
+    yield from attention(name, "self_attn", heads)
     yield from norm("mlp_norm", "layer_norm2")
     yield from linear("mlp/hidden_layer", "mlp.fc1")
     yield from linear("mlp/output_layer", "mlp.fc2")
 
 
 def _left(blocks: range) -> Iterator[Place]:
-    names = [name for place in _block(1) for name in place.theirs]
+    names = [name for place in block(1) for name in place.theirs]
     return (Unused(theirs=f"encoder.layers.{i}.{name}") for i in blocks for name in names)

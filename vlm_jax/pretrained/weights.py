@@ -16,8 +16,10 @@ import jax
 from vlm_jax.pretrained import (
     bert,
     blip,
+    clip,
     convnext,
     gemma,
+    git,
     gpt2,
     idefics3,
     llama,
@@ -25,6 +27,7 @@ from vlm_jax.pretrained import (
     mobilenet_v2,
     paligemma,
     resnet,
+    siglip,
     t5,
     vision_encoder_decoder,
     vit,
@@ -47,7 +50,10 @@ FAMILIES = (
     t5,
     bert,
     vision_encoder_decoder,
+    clip,
+    siglip,
     blip,
+    git,
     llava,
     paligemma,
     idefics3,
@@ -181,6 +187,11 @@ class PublishedWeights:
         opened = open_folder(self.folder, self.revision)
         family, _ = read(opened, self.tokenizer, self.architecture)
         leaves = named(variables)
+        if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
+            parts = sorted({name.split("/")[0] for place in family.places for name in place.ours})
+            raise ValueError(
+                f"part={self.part!r} names nothing in {opened.path}; there are {', '.join(parts)}"
+            )
         places, left = self._chosen(family, leaves, only)
         inside = {name: leaf for name, leaf in leaves.items() if _is_below(self.scope, name)}
         if not inside and only != "others":
