@@ -3,12 +3,15 @@
     python -m experiments.finetune_captioner scenes train --workdir runs/vit_gpt2
     python -m experiments.finetune_captioner mobilenet train --workdir runs/finetuned
     python -m experiments.finetune_captioner mobilenet_frozen train --workdir runs/frozen
+    python -m experiments.finetune_captioner paligemma_lora train --start runs/paligemma_vqa --workdir runs/lora
 
 scenes            the family of a ViT that GPT-2 looks at (pretrained/vision_encoder_decoder.py), small, from drawn weights,
                   on the pictures made here.
 mobilenet         Flickr8k from pixels: MobileNetV2 with its ImageNet weights, trained along at a tenth of the rate, below
                   a Transformer decoder.
 mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew for every view that is drawn.
+paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
+                  low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
 
 There is no number of a paper for these sizes.
 """
@@ -16,21 +19,31 @@ There is no number of a paper for these sizes.
 import dataclasses
 import sys
 
-from experiments import captioners, datasets
+from experiments import captioners, datasets, prompted_scenes
 from experiments.captioners import NUM_PAIRS, captioner
+from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.main import main
+from vlm_jax.metrics.captioning import CaptionMetrics
+from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained import vision_encoder_decoder
 from vlm_jax.pretrained.mobilenet import MobileNetV2Weights
 from vlm_jax.pretrained.settings import Settings
-from vlm_jax.train.experiment import Experiment
+from vlm_jax.report.gallery import Gallery
+from vlm_jax.tasks.captioning import Captioning
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.train.from_run import FromRun
+from vlm_jax.train.lora import Lora
 from vlm_jax.train.optimizers import AdamW, WarmupCosine
+from vlm_jax.types import BOS, PAD, UNK
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 
 CITATION = "Li et al. 2023; Sandler et al. 2018"
-PAPER = {"scenes": {}, "mobilenet": {}, "mobilenet_frozen": {}}
+PAPER = {"scenes": {}, "mobilenet": {}, "mobilenet_frozen": {}, "paligemma_lora": {}}
 ENCODER = r"^image_encoder/"
+LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
 
 
 def scenes(epochs: int = 12) -> Experiment:
@@ -74,6 +87,40 @@ def mobilenet_frozen(epochs: int = 3) -> Experiment:
     return dataclasses.replace(experiment, optimizer=optimizer)
 
 
+def paligemma_lora(start: str = "", rank: int = 8, epochs: int = 4) -> Experiment:
+    """The pictures made here; from the run of finetune_vqa in the folder `start`."""
+    data = prompted_scenes.captions(batch_size=64, places=64)
+    model = prompted_scenes.model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
+    num_steps = epochs * 40_000 // 64
+    every = -(-num_steps // 8)
+    rate = WarmupCosine(peak=2e-3, warmup_steps=num_steps // 20, num_steps=num_steps)
+    evaluations = tuple(
+        Evaluation(
+            name=split,
+            data=pipeline,
+            every=every if split == "validation" else None,
+            loss=False,
+            reports=(Gallery(source=pipeline.source, metrics=(SceneFacts(),)),),
+        )
+        for split, pipeline in data.held_out.items()
+    )
+    return Experiment(
+        model=Lora(model=model, rules=(LINEAR,), rank=rank, alpha=2.0 * rank),
+        task=Captioning(
+            tokenizer=data.tokenizer,
+            decoding=BeamSearch(max_length=data.max_answer, width=3, banned=(PAD, BOS, UNK)),
+            metrics=(CaptionMetrics(), SceneFacts()),
+        ),
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=AdamW(learning_rate=rate, weight_decay=0.0, clip_norm=1.0),
+        evaluations=evaluations,
+        best=Best(metric="validation/facts_right"),
+        checkpoint_every=every,
+        init_params=FromRun(workdir=start) if start else None,
+    )
+
+
 def smoke() -> Experiment:
     """Two steps, tiny."""
     data = datasets.scenes(batch_size=4, config="tiny")
@@ -114,4 +161,4 @@ def _adam_w(num_steps: int, peak: float) -> AdamW:
 
 
 if __name__ == "__main__":
-    sys.exit(main(scenes, mobilenet, mobilenet_frozen, smoke))
+    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma_lora, smoke))
