@@ -46,7 +46,7 @@ def in_int8(
     if isinstance(model, Adapted):
         model, variables = model.model, model.plain(variables)
     with layers_noted() as layers:
-        jax.eval_shape(lambda: model.init(jax.random.key(0), dict(batch), train=False))
+        jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
     params = flatten_dict(variables["params"], sep="/")
     for name in matched(rules, list(params), what="in_int8: rules"):
         leaf, (place, _, kind) = jnp.asarray(params[name]), name.rpartition("/")
