@@ -44,9 +44,10 @@ PAPER_CLEVR = {"accuracy": 97.6}
 SHARES = (("relation", 0.4), ("comparison", 0.25))
 
 
-def basics(epochs: int = 6) -> Experiment:
-    """The pictures made here, questions of seven types as often as the records have them."""
-    return _scenes(AskAnew(), epochs)
+def basics(epochs: int = 16, stop: int = 6_978) -> Experiment:
+    """The pictures made here, questions of seven types as often as the records have them; the first `stop` steps of so
+    many epochs, where all but the questions about two objects are answered."""
+    return dataclasses.replace(_scenes(AskAnew(), epochs), num_steps=stop)
 
 
 def scenes(start: str = "", epochs: int = 10) -> Experiment:

@@ -29,12 +29,12 @@ INPUTS = ("image", "tokens", "text")  # names of stored arrays that are inputs
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Numbers of a size at which every layer matters: nothing near 0, no bias 0, no scale 1."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    values = rng.standard_normal(shape, np.float32)
+    values = np.asarray(rng.standard_normal(shape, np.float32))
     if name.endswith("running_var"):
         return np.exp(0.3 * values)
     if len(shape) == 1:
         return 0.2 * values + (1.0 if name.endswith("weight") else 0.0)
-    return values / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 1).astype(np.float32)
+    return np.asarray(values / np.float32(np.sqrt(np.prod(shape[1:]) if shape else 1.0)))
 
 
 def tensors(family: Family) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
     ]
     found = {name: np.array(3, np.int64) for name in counters}
     shapes = {}
-    poolers = {"ViTModel": "", "VisionEncoderDecoderModel": "encoder."}
+    poolers = {"ViTModel": "", "BertModel": "", "VisionEncoderDecoderModel": "encoder."}
     start = poolers.get(config["architectures"][0])
     if start is not None:
         width = config.get("encoder", config)["hidden_size"]
@@ -81,7 +81,21 @@ def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
     if config["architectures"] == ["ConvNextModel"]:
         width = config["hidden_sizes"][-1]
         shapes = {"layernorm.weight": (width,), "layernorm.bias": (width,)}
+    if config["architectures"] == ["LlavaForConditionalGeneration"]:
+        shapes = _last_block(config)
     return found | {name: drawn(name, shape) for name, shape in shapes.items()}
+
+
+def _last_block(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Of CLIP in LLaVA, with the norm after it: shaped as those of its first block."""
+    family, vision = family_of(config), config["vision_config"]
+    known = tensors(family)
+    first, last = ".layers.0.", f".layers.{vision['num_hidden_layers'] - 1}."
+    unused = [place for place in family.places if isinstance(place, Unused)]
+    left = [name for place in unused for name in place.theirs if "vision" in name]
+    shapes = {name: known[name.replace(last, first)].shape for name in left if last in name}
+    width = (vision["hidden_size"],)
+    return shapes | {name: width for name in left if "post_layernorm" in name}
 
 
 def family_of(config: dict[str, Any]) -> Family:

@@ -23,6 +23,7 @@ from vlm_jax.pretrained.places import (
     Split,
     Tied,
     Unused,
+    Vector,
     below,
 )
 
@@ -41,6 +42,7 @@ def numbered(*shape):
     [
         (Same(**NAMES), numbered(2, 3), numbered(2, 3)),
         (Single(**NAMES), numbered(1, 2), numbered(2)),
+        (Vector(**NAMES), numbered(2), numbered(1, 1, 2)),
         (Linear(**NAMES), np.array([[1, 2], [3, 4], [5, 6]]), np.array([[1, 3, 5], [2, 4, 6]])),
         # rows 0, 1 are head 0; rows 2, 3 head 1
         (

@@ -118,3 +118,30 @@ def test_the_weights_of_an_experiment_survive_its_file(folder):
     assert config.from_json(config.to_json(init)) == init
     model = published.family_of(VIT.config).model
     assert config.from_json(config.to_json(model)) == model
+
+
+def test_a_part_of_a_published_model_fills_a_part_of_ours(tmp_path):
+    folder = published.write(tmp_path / "clip", published.Stored("clip_a").config)
+    found = weights.load(folder.path)
+    tower = found.variables["params"]["image_encoder"]
+    drawn = {"vision": drawn_like(tower), "decoder": {"kernel": jnp.ones(2)}}
+    init = PublishedWeights(folder=folder.path, part="image_encoder", scope="vision")
+    filled = init(drawn)
+    jax.tree.map(np.testing.assert_array_equal, dict(filled["vision"]), dict(tower))
+    assert filled["decoder"]["kernel"] is drawn["decoder"]["kernel"]
+    with pytest.raises(ValueError, match="part='vision_encoder' names nothing.*image_encoder"):
+        PublishedWeights(folder=folder.path, part="vision_encoder", scope="vision")(drawn)
+
+
+@pytest.mark.parametrize("name", ["resnet_a", "mobilenet_a"])
+def test_running_statistics_come_with_the_parameters_or_after_them(name, tmp_path):
+    folder = published.write(tmp_path / "m", published.Stored(name).config)
+    found = weights.load(folder.path)
+    drawn = {key: {"encoder": drawn_like(tree)} for key, tree in found.variables.items()}
+    init = PublishedWeights(folder=folder.path, scope="encoder")
+    params = init(drawn["params"])
+    rest = init.collections({"batch_stats": drawn["batch_stats"]})
+    whole = init(drawn)
+    for key, tree in {"params": params, **rest}.items():
+        jax.tree.map(np.testing.assert_array_equal, tree["encoder"], dict(found.variables[key]))
+        jax.tree.map(np.testing.assert_array_equal, tree, whole[key])

@@ -32,7 +32,7 @@ FORMATS = (
     "PPM",
 )  # no EPS: that would start Ghostscript
 
-Method = Literal["bilinear", "bicubic"]
+Method = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
 Size = int | tuple[int, int]
 
 
@@ -165,6 +165,7 @@ class Resize:
 class ResizeShorter:
     """The shorter side becomes `size`, proportions kept: 640 x 480 at 256 -> 341 x 256. Antialiased, by Pillow.
 
+    The other side is rounded to the nearest number, or down, as torchvision and the published processors do.
     A picture longer than `max_aspect` times its shorter side loses its ends first, as the crop that follows would
     take them anyway: a 1 x 10,000 picture would otherwise need 2 GB.
     """
@@ -172,6 +173,7 @@ class ResizeShorter:
     size: int
     method: Method = "bilinear"
     max_aspect: float = 16.0
+    rounding: Literal["nearest", "down"] = "nearest"
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         image = picture_of(example, self)
@@ -179,8 +181,12 @@ class ResizeShorter:
         longest = max(1, int(self.max_aspect * min(height, width)))
         height, width = min(height, longest), min(width, longest)
         image = _centre(image, height, width)
-        scale = self.size / min(height, width)
-        size = max(self.size, round(height * scale)), max(self.size, round(width * scale))
+        shorter = min(height, width)
+        if self.rounding == "down":
+            size = self.size * height // shorter, self.size * width // shorter
+        else:
+            scale = self.size / shorter
+            size = max(self.size, round(height * scale)), max(self.size, round(width * scale))
         return {**example, "image": _resized({**example, "image": image}, size, self.method)}
 
 
@@ -503,7 +509,7 @@ def _resized(
         raise TypeError(
             f"{name_of(example)} is {image.dtype}, expected uint8; put resizing before ToFloat and Normalise"
         )
-    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    filters = {name.lower(): found for name, found in Image.Resampling.__members__.items()}
     if method not in filters:
         raise ValueError(f"method is {method!r}, expected one of {sorted(filters)}")
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

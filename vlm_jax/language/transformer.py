@@ -51,6 +51,7 @@ class Form:
     num_segments: int = 0
     norm_words: bool = False
     output_bias: bool = True  # of the scores of words where they are tied
+    head_layer: bool = False  # linear, activation, norm, before the words are scored (BERT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class TransformerEncoder(nn.Module, kw_only=True):
     """Reads text in both directions: Int[b l] -> Features [b l width]. Padding may stand on either side.
 
     The last values are normed where `pre_norm`, and zero at padding. An `embedding` that is given takes the place of
-    its own.
+    its own. With `filled_with`, a token, a text is that token from its end to `max_length`, and everyone sees it, as
+    SigLIP was trained (Zhai et al. 2023).
     """
 
     vocab_size: int
@@ -85,6 +87,7 @@ class TransformerEncoder(nn.Module, kw_only=True):
     layers: tuple[Layer, ...] = (Layer(),)  # of the first blocks, and again from the beginning
     relative: int | None = None  # so many buckets of distances (layers.positions.RelativePositions)
     causal: bool = False
+    filled_with: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -92,6 +95,9 @@ class TransformerEncoder(nn.Module, kw_only=True):
         self, tokens: Int[Array, "b l"], *, embedding: nn.Module | None = None, train: bool
     ) -> Features:
         mask = tokens != PAD
+        if self.filled_with is not None:
+            tokens = filled(tokens, self.filled_with, self.max_length)
+            mask = jnp.ones(tokens.shape, bool)
         if embedding is None:
             embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding), name="embedding")
         place = positions(mask)
@@ -212,9 +218,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
             sound = (number == memory.mask.sum(axis=1)) | (number == 0)
             x = jnp.where(sound[:, None, None], x, jnp.nan)
         mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
+        always = None
         if self.prefix_end is not None:
-            prompt = in_prompt(tokens, self.prefix_end)
-            mask = mask | (prompt[:, :, None] & prompt[:, None, :])
+            prompt = in_prompt(tokens, self.prefix_end) & kept
+            always = prompt[:, :, None] & prompt[:, None, :]
+            mask = mask | always
         num_before = 0
         if self.prefix and memory is not None:
             num_before = memory.mask.shape[1]
@@ -226,7 +234,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
         mask = mask & padding_mask(kept)
         if segment is not None:
             mask = mask & segment_mask(segment, num_before)
-        places = {"positions": place, "key_positions": place}
+        places = {"positions": place, "key_positions": place, "always": always}
         if self.relative is not None:
             places["bias"] = self.relative_positions(jnp.arange(length)[None], jnp.arange(length))
         for block in self.blocks:
@@ -265,6 +273,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
             raise ValueError(
                 "TransformerDecoder(causal=False) has no steps: it reads all tokens at once; try MaskedDecoding"
             )
+        if self.form.num_segments:
+            raise ValueError(
+                "TransformerDecoder with segments has no steps: which one a token is in depends on those before it; "
+                "try Form(num_segments=0)"
+            )
         num_before = memory.mask.shape[1] if self.prefix and memory is not None else 0
         capacity = num_before + max_length
         caches = [block.self_attention.initial_cache(batch_size, capacity) for block in self.blocks]
@@ -299,16 +312,18 @@ class TransformerDecoder(nn.Module, kw_only=True):
         places = cache["blocks"][0].position[:, None] + jnp.arange(l)[None]  # [b l]
         rows, number = jnp.arange(b)[:, None], jnp.arange(cache["kept"].shape[1])
         kept = cache["kept"].at[rows, places].set(real, mode="drop")
-        before = number[None, None] <= places[:, :, None]  # [b l n+l]
+        before, always = number[None, None] <= places[:, :, None], None  # [b l n+l]
         if self.prefix_end is not None:
             first = cache["blocks"][0].position == 0
-            prompt = in_prompt(tokens, self.prefix_end) & first[:, None]
+            prompt = in_prompt(tokens, self.prefix_end) & real & first[:, None]
             seen = jnp.zeros_like(kept).at[rows, places].set(prompt, mode="drop")
-            before = before | (prompt[:, :, None] & seen[:, None, :])
+            always = prompt[:, :, None] & seen[:, None, :]
+            before = before | always
         # Turned by how many real places stand before, those of a prefix among them.
         turned = {
             "positions": cache["kept"].sum(axis=1, dtype=jnp.int32)[:, None] + positions(real),
             "key_positions": positions(kept),
+            "always": always,
         }
         if self.relative is not None:
             turned["bias"] = self.relative_positions(places, number)
@@ -332,6 +347,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
     def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
+        if self.form.head_layer:
+            x = self.activation(nn.Dense(self.width, dtype=self.dtype, name="head_layer")(x))
+            x = self.norm(x, train=train, dtype=self.dtype, name="head_norm")
         if self.form.output_scale != 1.0:
             x = x * jnp.asarray(self.form.output_scale, x.dtype)
         logits = self.vocabulary(x, self.embedding.words if self.tied else None)
@@ -340,6 +358,20 @@ class TransformerDecoder(nn.Module, kw_only=True):
         if self.unscored:
             logits = logits.at[..., jnp.array(self.unscored)].set(-1e9)
         return logits
+
+
+def filled(tokens: Int[Array, "b l"], token: int, length: int) -> Int[Array, "b m"]:
+    """`token` in the place of padding, and after it up to `length`.
+
+    token 2, length 4: [[5, 2, 0], [5, 6, 2]] -> [[5, 2, 2, 2], [5, 6, 2, 2]]
+    """
+    missing = length - tokens.shape[1]
+    if missing < 0:
+        raise ValueError(
+            f"{tokens.shape[1]} tokens are more than the {length} of this encoder; cut the texts in the pipeline"
+        )
+    tokens = jnp.pad(tokens, ((0, 0), (0, missing)), constant_values=PAD)
+    return jnp.where(tokens == PAD, token, tokens)
 
 
 def in_prompt(tokens: Int[Array, "b l"], end: int) -> Bool[Array, "b l"]:
@@ -455,13 +487,15 @@ class Block(nn.Module, kw_only=True):
         positions: Int[Array, "b l"] | None = None,
         key_positions: Int[Array, "b n"] | None = None,
         bias: Float[Array, "#b i l n"] | None = None,
+        always: Bool[Array, "b l n"] | None = None,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], KeyValueCache | None]:
         """`beside`: keys and values of the memory, and its mask. The first `num_before` of x are a prefix. `positions`
         of x and `key_positions` of all that self-attention sees, how many real places stand before each, turn it and
-        bound its window; `bias` is added to its scores."""
+        bound its window, beyond which it sees what it `always` does; `bias` is added to its scores."""
         if self.layer.window is not None:
-            mask = mask & window_mask(positions, key_positions, self.layer.window)
+            near = window_mask(positions, key_positions, self.layer.window)
+            mask = mask & (near if always is None else near | always)
         turned = {"positions": positions, "bias": bias}
 
         def attention(y):

@@ -27,7 +27,8 @@ class TwoTower(nn.Module, kw_only=True):
         batch["image"] -> image_encoder -> pooling -> linear -> / length
         batch["text"]  -> text_encoder  -> pooling -> linear -> / length
 
-    `image_pooling` and `text_pooling` make one vector of Features: layers.pooling.pool, the mean, or max_pool.
+    `image_pooling` and `text_pooling` make one vector of Features: layers.pooling.pool, the mean, or max_pool, or modules
+    such as AttentionPooling. Where these give vectors of one `width`, `project` may leave the linear layers out.
 
     The scale is exp of a parameter, `log_scale`, and never above `max_scale` (CLIP's 100). The gradient passes that
     limit as if it were not there, so that a scale at the limit can come down again; an optimizer with
@@ -44,6 +45,7 @@ class TwoTower(nn.Module, kw_only=True):
     max_scale: float = 100.0
     init_bias: float | None = None
     dropout_rate: float = 0.0  # of the pooled vectors
+    project: bool = True
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Embedded:
@@ -69,7 +71,10 @@ class TwoTower(nn.Module, kw_only=True):
 
     def _embedded(self, x: Array, name: str, train: bool) -> Array:
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
-        return unit(nn.Dense(self.width, use_bias=False, name=name)(x.astype(jnp.float32)))
+        x = x.astype(jnp.float32)
+        if self.project:
+            x = nn.Dense(self.width, use_bias=False, name=name)(x)
+        return unit(x)
 
 
 def unit(x: Array) -> Array:

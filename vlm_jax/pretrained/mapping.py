@@ -110,8 +110,9 @@ def _read(folder: Folder, place: Place, leaves: Mapping[str, Any]) -> dict[str, 
 
 
 def _placed(array: np.ndarray, leaf: Any) -> jax.Array:
-    # In the order of the device's memory at once, or there would be one more copy.
-    array = np.asarray(array, leaf.dtype, order="C")
+    array = np.asarray(
+        array, leaf.dtype
+    )  # transposed ones stay views: the device transposes faster
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         return jax.device_put(array)

@@ -57,6 +57,17 @@ class Single(Place):
         return (array[None],)
 
 
+class Vector(Place):
+    """[d] -> [1 1 d]: a token's vector that the file keeps without axes for batch and place."""
+
+    def to_ours(self, tensor):
+        _check_rank(tensor, 1)
+        return (tensor[None, None],)
+
+    def to_theirs(self, array):
+        return (array[0, 0],)
+
+
 class Linear(Place):
     """[out in] -> [in out]."""
 

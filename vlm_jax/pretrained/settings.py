@@ -88,6 +88,12 @@ class Settings:
             raise self._error(key, found, "whole numbers")
         return tuple(found)
 
+    def numbers(self, key: str, default: tuple[float, ...] = _MISSING) -> tuple[float, ...]:
+        found = self._get(key, default)
+        if not isinstance(found, list | tuple) or not all(_is_number(x) for x in found):
+            raise self._error(key, found, "numbers")
+        return tuple(map(float, found))
+
     def size(self, key: str, default: int = _MISSING) -> tuple[int, int]:
         """(height, width) of one number for both, or of two."""
         found = self.integers(key, default if default is _MISSING else (default,))
@@ -151,6 +157,10 @@ class Settings:
         """Whether the key stands there with something other than null."""
         return self._config.get(key) is not None
 
+    def is_mapping(self, key: str) -> bool:
+        """Whether what stands there is a configuration of its own, for `inner`."""
+        return isinstance(self._config.get(key), Mapping)
+
     def ignored(self) -> tuple[str, ...]:
         """The keys that nobody asked for, those of inner configurations as 'vision_config.key'."""
         left = [key for key in self._config if key not in self._read and key not in _ABOUT]
@@ -178,6 +188,10 @@ class Settings:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         return ValueError(f"{self._name}: {key} is {shown}, expected {expected}")
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and x == x
 
 
 def image(settings: Settings, size: int = 224) -> jax.ShapeDtypeStruct:

@@ -14,12 +14,18 @@ import flax.linen as nn
 import jax
 
 from vlm_jax.pretrained import (
+    bert,
+    clip,
     convnext,
     gemma,
     gpt2,
+    idefics3,
     llama,
+    llava,
     mobilenet_v2,
+    paligemma,
     resnet,
+    siglip,
     t5,
     vision_encoder_decoder,
     vit,
@@ -40,7 +46,13 @@ FAMILIES = (
     llama,
     gemma,
     t5,
+    bert,
     vision_encoder_decoder,
+    clip,
+    siglip,
+    llava,
+    paligemma,
+    idefics3,
 )
 
 
@@ -58,15 +70,17 @@ def load(
     folder: str,
     *,
     revision: str | None = None,
+    architecture: str | None = None,
     dtype: Any = None,
     sharding: Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding | None] | None = None,
 ) -> Published:
     """The model of a folder, or of a name of the hub at a commit, with its weights.
 
+    `architecture` is what the file is read as ("BertModel"), config.json's unless given.
     `dtype` is that of the floating parameters, float32 unless given. `sharding(name, shape)` says where each lies.
     """
     opened = open_folder(folder, revision)
-    family, ignored = read(opened)
+    family, ignored = read(opened, architecture=architecture)
 
     def place(name, leaf):
         floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
@@ -79,18 +93,20 @@ def load(
     return Published(family.model, variables, family, opened, ignored)
 
 
-def read(folder: Folder, tokenizer: Any = None) -> tuple[Family, tuple[str, ...]]:
-    """The folder's family by its architecture, and the settings that were ignored; no weights are read.
+def read(
+    folder: Folder, tokenizer: Any = None, architecture: str | None = None
+) -> tuple[Family, tuple[str, ...]]:
+    """The folder's family by its architecture, or the one that is given, and the settings that were ignored; no weights are read.
 
     `tokenizer` is the TokenizerFile whose rows the tables get, where a text is read: by default the folder's.
     """
     config = folder.config
     readers = {name: reader for family in FAMILIES for name, reader in family.READERS.items()}
-    given = Settings(config).words("architectures")
+    given = (architecture,) if architecture else Settings(config).words("architectures")
     known = [name for name in given if name in readers]
     if not known:
         raise ValueError(
-            f"{folder.path}: config.json has architectures {list(given)}, model_type {config.get('model_type')!r}; we "
+            f"{folder.path}: the architectures are {list(given)}, model_type {config.get('model_type')!r}; we "
             f"have {', '.join(sorted(readers))}"
         )
     if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
@@ -118,7 +134,8 @@ def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:
             changes["to"] = found(place.to)
         return dataclasses.replace(place, **changes)
 
-    return tuple(renamed(place) for place in family.places)
+    places = (renamed(place) for place in family.places)
+    return tuple(x for x in places if not (isinstance(x, Tied) and x.theirs == (x.to,)))
 
 
 def shapes(family: Family) -> Variables:
@@ -140,13 +157,15 @@ class PublishedWeights:
     where ours has none. Parameters that a regular expression of `fresh` finds keep what was drawn, such as a classifier
     of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
 
-    `folder` may be 'owner/name' of the hub, at the commit `revision`.
+    `folder` may be 'owner/name' of the hub, at the commit `revision`. With an `architecture` the file is read as that
+    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted.
     """
 
     folder: str
     scope: str = ""
     part: str = ""
     revision: str | None = None
+    architecture: str | None = None
     tokenizer: Any = None
     fresh: tuple[str, ...] = ()
 
@@ -162,8 +181,13 @@ class PublishedWeights:
 
     def _filled(self, variables: Variables, only: str = "") -> Variables:
         opened = open_folder(self.folder, self.revision)
-        family, _ = read(opened, self.tokenizer)
+        family, _ = read(opened, self.tokenizer, self.architecture)
         leaves = named(variables)
+        if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
+            parts = sorted({name.split("/")[0] for place in family.places for name in place.ours})
+            raise ValueError(
+                f"part={self.part!r} names nothing in {opened.path}; there are {', '.join(parts)}"
+            )
         places, left = self._chosen(family, leaves, only)
         inside = {name: leaf for name, leaf in leaves.items() if _is_below(self.scope, name)}
         if not inside and only != "others":

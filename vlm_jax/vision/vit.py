@@ -70,6 +70,9 @@ class Vit(nn.Module, kw_only=True):
     dropout_rate: float = 0.0
     activation: Callable = nn.gelu
     norm: Norm = LayerNorm()
+    patch_bias: bool = True
+    norm_first: bool = False  # a norm of the patches and positions, before the first block (CLIP)
+    norm_last: bool = True
     dtype: Any = jnp.float32
 
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool) -> Features:
@@ -89,12 +92,13 @@ class Vit(nn.Module, kw_only=True):
 
     @nn.compact
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b n d"]:
-        """All tokens after the last norm, the class token first where there is one."""
+        """All tokens after the last norm, unless there is none, the class token first where there is one."""
         x = nn.Conv(
             self.width,
             (self.patch_size, self.patch_size),
             strides=self.patch_size,
             padding="VALID",
+            use_bias=self.patch_bias,
             dtype=self.dtype,
             name="patches",
         )(_whole_patches(image, self.patch_size).astype(self.dtype))
@@ -109,6 +113,8 @@ class Vit(nn.Module, kw_only=True):
             num_extra=int(self.class_token),
             name="positions",
         )(x, (h, w))
+        if self.norm_first:
+            x = self.norm(x, train=train, dtype=self.dtype, name="first_norm")
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         for i in range(self.num_layers):
             x = Block(
@@ -120,7 +126,7 @@ class Vit(nn.Module, kw_only=True):
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train=train)
-        return self.norm(x, train=train, dtype=self.dtype, name="norm")
+        return self.norm(x, train=train, dtype=self.dtype, name="norm") if self.norm_last else x
 
 
 class Block(nn.Module, kw_only=True):

@@ -1,0 +1,100 @@
+"""What models whose text keeps places for a picture are compared by: states, logits, greedy answers to a prompt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.pretrained.published import computed, picture
+from vlm_jax.types import EOS, PAD
+
+LENGTH = 6
+IMAGE, LINE_BREAK = 119, 108
+_ANSWER = np.array([[11, 60, 13, 14], [15, 7, 61, 18]], np.int32)
+PICTURE_FIRST = np.array(
+    [[IMAGE] * 4 + [1, 5, 66, LINE_BREAK], [IMAGE] * 4 + [1, 7, 8, LINE_BREAK]], np.int32
+)
+PICTURE_WITHIN = np.array(
+    [[1, 5, 6] + [IMAGE] * 4 + [9, 70], [1, 8] + [IMAGE] * 4 + [9, 10, 71]], np.int32
+)
+VISION = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "image_size": 8,
+    "patch_size": 4,
+    "num_channels": 3,
+}
+
+
+def outputs(model, prompt: np.ndarray, *, axis: bool = False, types: bool = False):
+    """`axis`: one for the pictures of a row. `types`: says which tokens are the prompt."""
+    import torch
+
+    image = picture((2, 8, 8, 3))
+    pixels = torch.tensor(image.transpose(0, 3, 1, 2))
+    tokens = np.concatenate([prompt, _ANSWER], axis=1)
+    given = {"pixel_values": pixels[:, None] if axis else pixels}
+    whole, start = {**given}, {**given}
+    if types:
+        kind = np.arange(tokens.shape[1])[None] >= prompt.shape[1]
+        whole["token_type_ids"] = torch.tensor(np.repeat(kind, 2, axis=0)).long()
+        start["token_type_ids"] = torch.zeros(prompt.shape).long()
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor(tokens).long(), **whole, output_hidden_states=True)
+        answers = model.generate(
+            input_ids=torch.tensor(prompt).long(),
+            **start,
+            max_new_tokens=LENGTH,
+            num_beams=1,
+            do_sample=False,
+        )
+    states = found.hidden_states[:-1]
+    arrays = {f"hidden_{i}": np.asarray(state) for i, state in enumerate(states)}
+    answers = np.asarray(answers)[:, prompt.shape[1] :]
+    return arrays | {
+        "logits": np.asarray(found.logits),
+        "answers": np.pad(answers, ((0, 0), (0, LENGTH - answers.shape[1]))),
+        "image": image,
+        "tokens": tokens,
+    }
+
+
+def ours(found, arrays):
+    batch = {"image": arrays["image"], "target": arrays["tokens"].astype(np.int32)}
+    out, seen = computed(found.model, found.variables, (batch,), "__call__")
+    blocks = range(found.model.decoder.num_layers - 1)
+    made = {f"hidden_{i + 1}": seen[f"decoder/blocks_{i}"][0] for i in blocks}
+    # The words, with the picture's vectors in the places kept for them.
+    words, vectors = np.array(seen["decoder/embedding"]), np.asarray(seen["fusion"].values)
+    places = batch["target"] == found.model.decoder.image_token
+    words[places] = vectors.reshape(-1, words.shape[-1])
+    return made | {"hidden_0": words, "logits": out, "answers": answers(found, batch)}
+
+
+def answers(found, batch) -> np.ndarray:
+    """Greedy, to the prompt of each row."""
+    prompt = batch["target"][:, : -_ANSWER.shape[1]]
+    apply = found.model.apply
+
+    @jax.jit
+    def run(variables, batch):
+        memory = apply(variables, batch, train=False, method="encode")
+
+        def start(module):
+            cache = module.initial_cache(memory, 2, prompt.shape[1] + LENGTH)
+            return module.decoder.extend(prompt, cache, memory)
+
+        logits, cache = apply(variables, method=start)
+
+        def body(carry, _):
+            token, cache = carry
+            logits, cache = apply(variables, token, cache, memory, method="step")
+            return (jnp.argmax(logits, -1), cache), token
+
+        first = jnp.argmax(logits[:, -1], -1)
+        return jax.lax.scan(body, (first, cache), length=LENGTH)[1].T
+
+    tokens = np.array(run(found.variables, batch))
+    ended = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
+    return np.where(ended, PAD, tokens)

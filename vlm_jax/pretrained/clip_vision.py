@@ -1,0 +1,100 @@
+"""The eyes of CLIP (Radford et al. 2021, arXiv 2103.00020) and of SigLIP (Zhai et al. 2023, arXiv 2303.15343), as they
+stand in larger models: patches to vectors, without the pooling that their own towers end with."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+from vlm_jax.layers.norm import LayerNorm
+from vlm_jax.pretrained.places import (
+    Convolution,
+    Place,
+    Same,
+    Unused,
+    Vector,
+    attention,
+    below,
+    convolution,
+    linear,
+    norm,
+)
+from vlm_jax.pretrained.settings import ACTIVATIONS, Settings
+from vlm_jax.vision.vit import Vit
+
+
+def clip(settings: Settings, *, num_layers: int | None = None, **fields) -> Vit:
+    """CLIPVisionModel's: a class token, a norm before the first block. `num_layers`: of the first blocks, without the last
+    norm."""
+    cut = num_layers is not None
+    own = {"norm_first": True, "patch_bias": False, "norm_last": not cut}
+    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, 32), **own, **fields)
+
+
+def siglip(settings: Settings, **fields) -> Vit:
+    """SiglipVisionModel's: no class token."""
+    return _vit(settings, None, "gelu_pytorch_tanh", 1e-6, (224, 16), class_token=False, **fields)
+
+
+def clip_places(vit: Vit, *, of: int | None = None) -> tuple[Place, ...]:
+    """As CLIPVisionModel names them; the file has `of` blocks, those beyond ours stay there."""
+    found = [
+        Vector(ours="class_token", theirs="embeddings.class_embedding"),
+        Convolution(ours="patches/kernel", theirs="embeddings.patch_embedding.weight"),
+        *norm("first_norm", "pre_layrnorm"),
+        *_rest(vit),
+    ]
+    if not vit.norm_last:
+        found += _left(range(vit.num_layers, of or vit.num_layers))
+    return tuple(found)
+
+
+def siglip_places(vit: Vit) -> tuple[Place, ...]:
+    """As SiglipVisionModel names them."""
+    return (*convolution("patches", "embeddings.patch_embedding"), *_rest(vit))
+
+
+def image_of(settings: Settings, vit: Vit) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(
+        (1, *vit.image_size, settings.integer("num_channels", 3)), jnp.float32
+    )
+
+
+def _vit(settings: Settings, num_layers, activation, epsilon, sizes, **fields) -> Vit:
+    all_layers = settings.integer("num_hidden_layers", 12)
+    return Vit(
+        width=settings.integer("hidden_size", 768),
+        num_layers=all_layers if num_layers is None else num_layers,
+        num_heads=settings.integer("num_attention_heads", 12),
+        hidden=settings.integer("intermediate_size", 3072),
+        image_size=settings.size("image_size", sizes[0]),
+        patch_size=settings.integer("patch_size", sizes[1]),
+        activation=settings.choice("hidden_act", ACTIVATIONS, activation),
+        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", epsilon)),
+        **fields,
+    )
+
+
+def _rest(vit: Vit) -> Iterator[Place]:
+    yield Same(ours="positions/positions", theirs="embeddings.position_embedding.weight")
+    yield Unused(theirs="embeddings.position_ids")
+    if vit.norm_last:
+        yield from norm("norm", "post_layernorm")
+    else:
+        yield from (Unused(theirs=f"post_layernorm.{kind}") for kind in ("weight", "bias"))
+    for i in range(vit.num_layers):
+        yield from below(block(vit.num_heads), f"block_{i}/", f"encoder.layers.{i}.")
+
+
+def block(heads: int, name: str = "attention") -> Iterator[Place]:
+    """One block of either tower; `name` is what its attention is called with us."""
+    yield from norm(f"{name}_norm", "layer_norm1")
+    yield from attention(name, "self_attn", heads)
+    yield from norm("mlp_norm", "layer_norm2")
+    yield from linear("mlp/hidden_layer", "mlp.fc1")
+    yield from linear("mlp/output_layer", "mlp.fc2")
+
+
+def _left(blocks: range) -> Iterator[Place]:
+    names = [name for place in block(1) for name in place.theirs]
+    return (Unused(theirs=f"encoder.layers.{i}.{name}") for i in blocks for name in names)

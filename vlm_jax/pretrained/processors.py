@@ -1,0 +1,127 @@
+"""What a published model's pictures go through, preprocessor_config.json, as our transforms.
+
+    transforms(load(...).folder.preprocessor) -> (Decode(), Resize(size=(224, 224), method="bicubic"), Normalise(...))
+
+Sizes are made by Pillow's filters, antialiased, on bytes, as the reference processors do it that need Pillow alone;
+those built on torchvision give bytes that differ by one at most.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from vlm_jax.data.image_transforms import (
+    CentreCrop,
+    Decode,
+    Normalise,
+    Resize,
+    ResizeShorter,
+)
+from vlm_jax.data.pipeline import Transform
+from vlm_jax.pretrained.settings import Settings
+
+Triple = tuple[float, ...]
+HALF: Triple = (0.5, 0.5, 0.5)
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
+# Pillow's numbers of its filters.
+METHODS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What a processor does where its file does not say."""
+
+    size: int
+    resample: int
+    resize: Literal["exact", "shorter", "crop_pct"]  # what one number for the size means
+    crop: int | None = None
+    mean: Triple = HALF
+    std: Triple = HALF
+
+
+KINDS: Mapping[str, _Kind] = {
+    "ViT": _Kind(224, 2, "exact"),
+    "Siglip": _Kind(224, 3, "exact"),
+    "Blip": _Kind(384, 3, "exact", mean=CLIP_MEAN, std=CLIP_STD),
+    "CLIP": _Kind(224, 3, "shorter", crop=224, mean=CLIP_MEAN, std=CLIP_STD),
+    "MobileNetV2": _Kind(256, 2, "shorter", crop=224),
+    "ConvNext": _Kind(384, 3, "crop_pct"),
+}
+
+
+def transforms(preprocessor: Mapping[str, Any]) -> tuple[Transform, ...]:
+    """From encoded bytes, a path or an array to float32 [h w c]. ValueError for what we have no transform for."""
+    settings = Settings(preprocessor, name="preprocessor_config.json")
+    kind = _kind(settings)
+    settings.expect("do_pad", False)
+    settings.expect("do_flip_channel_order", False)
+    return (Decode(), *_sizes(settings, kind), *_crop(settings, kind), _normalise(settings, kind))
+
+
+def _kind(settings: Settings) -> _Kind:
+    names = {f"{name}{end}": kind for name, kind in KINDS.items() for end in _ENDS}
+    key = "image_processor_type"
+    key = (
+        key
+        if settings.has(key) or not settings.has("feature_extractor_type")
+        else "feature_extractor_type"
+    )
+    return settings.choice(key, names)
+
+
+_ENDS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+
+
+def _sizes(settings: Settings, kind: _Kind) -> tuple[Transform, ...]:
+    if not settings.flag("do_resize", True):
+        return ()
+    number = settings.integer("resample", kind.resample)
+    if number not in METHODS:
+        raise ValueError(
+            f"preprocessor_config.json: resample is {number}, expected one of {METHODS}"
+        )
+    size, method = _size(settings, "size", kind.size, kind.resize), METHODS[number]
+    if not isinstance(size, int):
+        return (Resize(size=size, method=method),)
+    if kind.resize != "crop_pct":
+        return (ResizeShorter(size=size, method=method, rounding="down"),)
+    # Liu et al. 2022: below 384 the middle of a larger picture, from there on all of it.
+    if size >= 384:
+        return (Resize(size=size, method=method),)
+    larger = int(size / settings.number("crop_pct", 224 / 256))
+    return (
+        ResizeShorter(size=larger, method=method, rounding="down"),
+        CentreCrop(size=size),
+    )
+
+
+def _crop(settings: Settings, kind: _Kind) -> tuple[Transform, ...]:
+    if not settings.flag("do_center_crop", kind.crop is not None):
+        return ()
+    size = _size(settings, "crop_size", kind.crop or kind.size, "exact")
+    return (CentreCrop(size=size),)
+
+
+def _size(settings: Settings, key: str, default: int, one: str) -> int | tuple[int, int]:
+    """(height, width), or an int: that of the shorter side."""
+    found = settings.inner(key) if settings.is_mapping(key) else None
+    if found is None:  # files of before 2023 have a number
+        size = settings.integer(key, default)
+        return (size, size) if one == "exact" else size
+    if found.has("shortest_edge"):
+        return found.integer("shortest_edge")
+    return found.integer("height"), found.integer("width")
+
+
+def _normalise(settings: Settings, kind: _Kind) -> Normalise:
+    """(bytes * factor - mean) / std as ours, whose pictures are bytes / 255."""
+    factor = settings.number("rescale_factor", 1 / 255)
+    scale = 255 * (factor if settings.flag("do_rescale", True) else 1.0)
+    if abs(scale - 1) < 1e-6:  # 0.00392156862745098 is meant to be 1 / 255
+        scale = 1.0
+    mean = settings.numbers("image_mean", kind.mean)
+    std = settings.numbers("image_std", kind.std)
+    if not settings.flag("do_normalize", True):
+        mean, std = (0.0,), (1.0,)
+    return Normalise(mean=tuple(x / scale for x in mean), std=tuple(x / scale for x in std))

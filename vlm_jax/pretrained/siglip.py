@@ -1,0 +1,121 @@
+"""SigLIP (Zhai et al. 2023) and the SigLIP 2 of one resolution (Tschannen et al. 2025): SiglipModel, SiglipVisionModel.
+
+The texts are read at the full length, filled with the token that the model was trained with; the vector of the last
+place stands for all. SigLIP 2 has Gemma's tokenizer and is otherwise the same.
+"""
+
+import math
+
+from vlm_jax.language.transformer import Form, TransformerEncoder
+from vlm_jax.layers.norm import LayerNorm
+from vlm_jax.layers.pooling import AttentionPooling, LinearPooling, last_pool
+from vlm_jax.models.two_tower import TwoTower
+from vlm_jax.pretrained import clip, clip_vision
+from vlm_jax.pretrained.places import (
+    FusedHeads,
+    HeadsOut,
+    Place,
+    Same,
+    Single,
+    TokenRows,
+    Unused,
+    below,
+    linear,
+    norm,
+)
+from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings, image
+
+
+def read_model(settings: Settings) -> Family:
+    """Both towers: batch["image"] and batch["text"] to vectors of length 1, the scale of their products and its bias."""
+    vision, text = settings.inner("vision_config"), settings.inner("text_config")
+    vision.expect("vision_use_head", True)
+    rows = text.token_rows(text.integer("vocab_size", 32000))
+    encoder, pooling = clip_vision.siglip(vision), vision_pooling(vision)
+    width = text.integer("projection_size", text.integer("hidden_size", 768))
+    if width != encoder.width:
+        raise ValueError(
+            f"config.json: texts become {width} numbers and pictures {encoder.width}; expected as many"
+        )
+    model = TwoTower(
+        image_encoder=encoder,
+        text_encoder=text_encoder(text, rows),
+        width=width,
+        image_pooling=pooling,
+        text_pooling=LinearPooling(pooling=last_pool, width=width),
+        max_scale=math.inf,
+        init_bias=-10.0,
+        project=False,
+    )
+    found = (
+        *below(clip_vision.siglip_places(encoder), "image_encoder/", "vision_model."),
+        *below(pooling_places(pooling), "image_pooling/", "vision_model.head."),
+        *below(clip.text_places(model.text_encoder, rows), "text_encoder/", "text_model."),
+        *linear("text_pooling/linear", "text_model.head"),
+        Single(ours="log_scale", theirs="logit_scale"),
+        Single(ours="bias", theirs="logit_bias"),
+    )
+    return Family(model, found, (clip.example(vision),))
+
+
+def read_vision(settings: Settings) -> Family:
+    """The vision tower alone: a normed vector for each patch. Its pooling is left in the file."""
+    encoder = clip_vision.siglip(settings)
+    pooling = ()
+    if settings.flag("vision_use_head", True):
+        pooling = pooling_places(vision_pooling(settings))
+    unused = tuple(Unused(theirs=f"head.{name}") for place in pooling for name in place.theirs)
+    found = below(clip_vision.siglip_places(encoder) + unused, theirs="vision_model.")
+    return Family(encoder, found, (image(settings),))
+
+
+READERS = {"SiglipModel": read_model, "SiglipVisionModel": read_vision}
+
+
+def vision_pooling(settings: Settings) -> AttentionPooling:
+    return AttentionPooling(
+        num_heads=settings.integer("num_attention_heads", 12),
+        hidden=settings.integer("intermediate_size", 3072),
+        activation=settings.choice("hidden_act", ACTIVATIONS, "gelu_pytorch_tanh"),
+        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-6)),
+    )
+
+
+def pooling_places(pooling: AttentionPooling) -> tuple[Place, ...]:
+    """Its attention is PyTorch's own, which keeps query, key and value in one."""
+    parts, heads = ("query", "key", "value"), (pooling.num_heads,) * 3
+    found = [
+        Same(ours="query", theirs="probe"),
+        HeadsOut(
+            ours="attention/output/kernel",
+            theirs="attention.out_proj.weight",
+            num_heads=pooling.num_heads,
+        ),
+        Same(ours="attention/output/bias", theirs="attention.out_proj.bias"),
+        *norm("norm", "layernorm"),
+        *linear("mlp/hidden_layer", "mlp.fc1"),
+        *linear("mlp/output_layer", "mlp.fc2"),
+    ]
+    for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
+        names = tuple(f"attention/{part}/{ours}" for part in parts)
+        found.append(FusedHeads(ours=names, theirs=f"attention.in_proj_{theirs}", heads=heads))
+    return tuple(found)
+
+
+def text_encoder(settings: Settings, rows: TokenRows) -> TransformerEncoder:
+    number = settings.integer("vocab_size", 32000)
+    # SigLIP fills texts with </s>, 1; SigLIP 2's files say nothing of it, and are filled with Gemma's <pad>, 0.
+    fill = settings.integer("pad_token_id", 1 if number <= 32000 else 0)
+    return TransformerEncoder(
+        vocab_size=len(rows.ids),
+        width=settings.integer("hidden_size", 768),
+        num_layers=settings.integer("num_hidden_layers", 12),
+        num_heads=settings.integer("num_attention_heads", 12),
+        hidden=settings.integer("intermediate_size", 3072),
+        max_length=settings.integer("max_position_embeddings", 64),
+        attention_dropout_rate=settings.number("attention_dropout", 0.0),
+        activation=settings.choice("hidden_act", ACTIVATIONS, "gelu_pytorch_tanh"),
+        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-6)),
+        form=Form(scale_words=False),
+        filled_with=rows.ids.index(fill),
+    )
