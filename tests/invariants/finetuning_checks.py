@@ -319,7 +319,7 @@ def check_each_output_is_rounded_by_its_own_scale():
         name: {**layer, "kernel": layer["kernel"] * sizes.get(name, 1.0)}
         for name, layer in variables["params"].items()
     }
-    model, held = int8.in_int8(Layers(), {"params": kernels}, X)
+    model, held = int8.in_int8(Layers(), {"params": kernels}, lambda m, v: m.apply(v, X))
     rounded = model.plain(held)["params"]
     for name, axes in (("heads", 0), ("output", (0, 1)), ("dense", 0)):
         before, after = (np.asarray(tree[name]["kernel"]) for tree in (kernels, rounded))
