@@ -10,6 +10,7 @@ scenes            the family of a ViT that GPT-2 looks at (pretrained/vision_enc
 mobilenet         Flickr8k from pixels: MobileNetV2 with its ImageNet weights, trained along at a tenth of the rate, below
                   a Transformer decoder.
 mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew for every view that is drawn.
+paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
 paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
                   low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
 
@@ -34,16 +35,18 @@ from vlm_jax.report.gallery import Gallery
 from vlm_jax.tasks.captioning import Captioning
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Best, Experiment
-from vlm_jax.train.from_run import FromRun
-from vlm_jax.train.lora import Lora
-from vlm_jax.train.optimizers import AdamW, WarmupCosine
 from vlm_jax.types import BOS, PAD, UNK
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 
 CITATION = "Li et al. 2023; Sandler et al. 2018"
-PAPER = {"scenes": {}, "mobilenet": {}, "mobilenet_frozen": {}, "paligemma_lora": {}}
+PAPER = {
+    "scenes": {},
+    "mobilenet": {},
+    "mobilenet_frozen": {},
+    "paligemma": {},
+    "paligemma_lora": {},
+}
 ENCODER = r"^image_encoder/"
-LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
 
 
 def scenes(epochs: int = 12) -> Experiment:
@@ -52,7 +55,7 @@ def scenes(epochs: int = 12) -> Experiment:
     num_steps = epochs * 24_000 // 64
     model = vit_and_gpt2(data, width=128, num_layers=4, num_heads=4, patch_size=8)
     experiment = captioner(data, model, beam=3, num_steps=num_steps)
-    return dataclasses.replace(experiment, optimizer=_adam_w(num_steps, 1e-3))
+    return dataclasses.replace(experiment, optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3))
 
 
 def mobilenet(epochs: int = 3) -> Experiment:
@@ -76,7 +79,9 @@ def mobilenet(epochs: int = 3) -> Experiment:
     return dataclasses.replace(
         experiment,
         init_params=MobileNetV2Weights(scope="image_encoder"),
-        optimizer=dataclasses.replace(_adam_w(num_steps, 1e-3), rates=((ENCODER, 0.1),)),
+        optimizer=dataclasses.replace(
+            prompted_scenes.adam_w(num_steps, peak=1e-3), rates=((ENCODER, 0.1),)
+        ),
     )
 
 
@@ -87,13 +92,11 @@ def mobilenet_frozen(epochs: int = 3) -> Experiment:
     return dataclasses.replace(experiment, optimizer=optimizer)
 
 
-def paligemma_lora(start: str = "", rank: int = 8, epochs: int = 4) -> Experiment:
-    """The pictures made here; from the run of finetune_vqa in the folder `start`."""
+def paligemma(epochs: int = 12) -> Experiment:
+    """The pictures made here, a model of PaliGemma's form from drawn weights."""
     data = prompted_scenes.captions(batch_size=64, places=64)
-    model = prompted_scenes.model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
-    num_steps = epochs * 40_000 // 64
+    num_steps = epochs * 24_000 // 64
     every = -(-num_steps // 8)
-    rate = WarmupCosine(peak=2e-3, warmup_steps=num_steps // 20, num_steps=num_steps)
     evaluations = tuple(
         Evaluation(
             name=split,
@@ -105,7 +108,7 @@ def paligemma_lora(start: str = "", rank: int = 8, epochs: int = 4) -> Experimen
         for split, pipeline in data.held_out.items()
     )
     return Experiment(
-        model=Lora(model=model, rules=(LINEAR,), rank=rank, alpha=2.0 * rank),
+        model=prompted_scenes.small(),
         task=Captioning(
             tokenizer=data.tokenizer,
             decoding=BeamSearch(max_length=data.max_answer, width=3, banned=(PAD, BOS, UNK)),
@@ -113,12 +116,18 @@ def paligemma_lora(start: str = "", rank: int = 8, epochs: int = 4) -> Experimen
         ),
         train_data=data.train,
         num_steps=num_steps,
-        optimizer=AdamW(learning_rate=rate, weight_decay=0.0, clip_norm=1.0),
+        optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
         evaluations=evaluations,
         best=Best(metric="validation/facts_right"),
         checkpoint_every=every,
-        init_params=FromRun(workdir=start) if start else None,
     )
+
+
+def paligemma_lora(start: str = "", epochs: int = 6, rank: int = 8) -> Experiment:
+    """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
+    experiment = prompted_scenes.begun(paligemma(epochs), start, peak=2e-3)
+    adapted = prompted_scenes.adapted(experiment.model, rank)
+    return dataclasses.replace(experiment, model=adapted)
 
 
 def smoke() -> Experiment:
@@ -154,11 +163,5 @@ def vit_and_gpt2(
     return vision_encoder_decoder.read(Settings({"encoder": encoder, "decoder": decoder})).model
 
 
-def _adam_w(num_steps: int, peak: float) -> AdamW:
-    """A twentieth of the steps to warm up, then a cosine."""
-    rate = WarmupCosine(peak=peak, warmup_steps=num_steps // 20, num_steps=num_steps)
-    return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
-
-
 if __name__ == "__main__":
-    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma_lora, smoke))
+    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma, paligemma_lora, smoke))

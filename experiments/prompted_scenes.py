@@ -15,8 +15,13 @@ from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained import paligemma
 from vlm_jax.pretrained.settings import Settings
 from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.from_run import FromRun
+from vlm_jax.train.lora import Lora
+from vlm_jax.train.optimizers import AdamW, WarmupCosine
 
 VOCAB_SIZE, IMAGE = 128, 127  # 108 ends a prompt, as in Gemma's vocabulary; no word has these rows
+LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
 SPLITS = ("train", "validation", "test", "test_unseen")
 
 
@@ -70,6 +75,32 @@ def model(
     }
     found = {"vision_config": vision, "text_config": text, "image_token_index": IMAGE}
     return paligemma.read(Settings(found)).model
+
+
+def small() -> Generator:
+    """A million parameters, 64 places."""
+    return model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
+
+
+def adapted(model: Generator, rank: int) -> Lora:
+    """Low-rank updates of the linear layers of the text."""
+    return Lora(model=model, rules=(LINEAR,), rank=rank, alpha=2.0 * rank)
+
+
+def begun(experiment: Experiment, start: str, *, peak: float) -> Experiment:
+    """From the run in the folder `start` on, where one is given."""
+    words = experiment.task.tokenizer
+    return dataclasses.replace(
+        experiment,
+        init_params=FromRun(workdir=start, tokenizer=words) if start else None,
+        optimizer=adam_w(experiment.num_steps, peak=peak),
+    )
+
+
+def adam_w(num_steps: int, *, peak: float) -> AdamW:
+    """A twentieth of the steps to warm up, then a cosine."""
+    rate = WarmupCosine(peak=peak, warmup_steps=num_steps // 20, num_steps=num_steps)
+    return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
 
 
 def _records(config: str | None) -> dict[str, Source]:
