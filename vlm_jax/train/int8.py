@@ -1,6 +1,7 @@
 """Kernels and tables held as bytes, for evaluation and prediction with a quarter of the memory."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vlm_jax.train.adapted import Adapted
 from vlm_jax.train.layers import layers_noted, output_axes
 from vlm_jax.train.rules import matched
-from vlm_jax.types import Array, Batch, Variables
+from vlm_jax.types import Array, Variables
 
 VALUES, SCALE = "int8", "scale"
 RULES = (r"(^|/)(kernel|table|embedding)$",)
@@ -36,17 +37,22 @@ class Int8(Adapted):
 
 
 def in_int8(
-    model: Any, variables: Variables, batch: Batch, *, rules: tuple[str, ...] = RULES
+    model: Any,
+    variables: Variables,
+    use: Callable[[Any, Variables], Any],
+    *,
+    rules: tuple[str, ...] = RULES,
 ) -> tuple[Int8, Variables]:
     """The model and its variables with the parameters that a rule matches, vectors excepted, in int8.
 
-    A kernel has one scale for each of its outputs, a table one for each row. `batch` is any that the model takes: it
-    tells which axes of a kernel are outputs. An adapted model is made plain first.
+    A kernel has one scale for each of its outputs, a table one for each row. `use(model, variables)` is what they are
+    for, such as `model.apply(variables, batch, train=False)`: it is traced, not computed, and shows which axes of a
+    kernel are outputs. An adapted model is made plain first.
     """
     if isinstance(model, Adapted):
         model, variables = model.model, model.plain(variables)
     with layers_noted() as layers:
-        jax.eval_shape(lambda: model.init(jax.random.key(0), dict(batch), train=False))
+        jax.eval_shape(lambda given: use(model, given), variables)
     params = flatten_dict(variables["params"], sep="/")
     for name in matched(rules, list(params), what="in_int8: rules"):
         leaf, (place, _, kind) = jnp.asarray(params[name]), name.rpartition("/")
