@@ -150,7 +150,8 @@ class PublishedWeights:
     where ours has none. Parameters that a regular expression of `fresh` finds keep what was drawn, such as a classifier
     of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
 
-    `folder` may be 'owner/name' of the hub, at the commit `revision`.
+    `folder` may be 'owner/name' of the hub, at the commit `revision`. `sha256` are the sums of the files of weights, in
+    the order of their names, where they have to be those very ones.
     """
 
     folder: str
@@ -159,6 +160,7 @@ class PublishedWeights:
     revision: str | None = None
     tokenizer: Any = None
     fresh: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         """Given params, params; given variables, with the other collections too."""
@@ -172,6 +174,8 @@ class PublishedWeights:
 
     def _filled(self, variables: Variables, only: str = "") -> Variables:
         opened = open_folder(self.folder, self.revision)
+        if self.sha256:
+            opened.check_sums(self.sha256)
         family, _ = read(opened, self.tokenizer)
         leaves = named(variables)
         if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
