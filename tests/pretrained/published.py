@@ -72,7 +72,7 @@ def unused(config: dict[str, Any]) -> dict[str, np.ndarray]:
     ]
     found = {name: np.array(3, np.int64) for name in counters}
     shapes = {}
-    poolers = {"ViTModel": "", "VisionEncoderDecoderModel": "encoder."}
+    poolers = {"ViTModel": "", "BertModel": "", "VisionEncoderDecoderModel": "encoder."}
     start = poolers.get(config["architectures"][0])
     if start is not None:
         width = config.get("encoder", config)["hidden_size"]

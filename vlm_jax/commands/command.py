@@ -30,6 +30,10 @@ OPTIONS = {  # name -> what the value is called (None: it takes none), what it d
         None,
         "evaluate: the training pictures nearest to those made, as numbers and a page",
     ),
+    "int8": (
+        None,
+        "evaluate, predict: with the kernels in int8; evaluate measures both, and so what that costs",
+    ),
     "question": ("TEXT", "predict: what is asked about each picture"),
     "prompt": ("TEXT", "predict: makes pictures of it, and writes them as a contact sheet"),
     "count": ("N", "predict --prompt: how many pictures"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax.commands.command import RESULTS, Command
-from vlm_jax.commands.pipelines import nothing
+from vlm_jax.commands.pipelines import nothing, predictions
 from vlm_jax.commands.workdirs import ABOUT, chosen_evaluations, trained, variables_of
 
 MORE = {"clip_score", "judge", "nearest"}  # options that add numbers to those of an evaluation
@@ -50,11 +50,32 @@ def evaluate(command: Command) -> None:
         signed = _signature(evaluation.task or experiment.task, judge) if evaluation.predict else {}
         about = {"evaluation": evaluation.name, "step": step}
         print(json.dumps({**about, **numbers, **signed}), flush=True)
+        if "int8" in command.options:
+            print(json.dumps({**about, **_in_int8(experiment, evaluation, variables)}), flush=True)
         measured.append((evaluation, found.numbers))
     if "record" in command.options:
         run = _about_run(command, experiment, variables, workdir, judge)
         for path in record.write_results(command.options["record"] or RESULTS, run, measured):
             print(f"recorded {path}")
+
+
+def _in_int8(experiment: Any, evaluation: Any, variables: Any) -> dict[str, Any]:
+    """The numbers with the kernels in int8, and the megabytes of the weights so and before."""
+    from vlm_jax.report import record
+    from vlm_jax.train.evaluation import evaluate
+    from vlm_jax.train.int8 import in_int8, size_in_bytes
+
+    task = evaluation.task or experiment.task
+    batch = dict(next(iter(evaluation.data.batches()))[1])
+
+    def loss(model, variables):
+        return task.loss(model, variables, batch, rngs={}, train=False)[1].metrics
+
+    use = predictions(task, batch) if evaluation.predict else loss
+    model, smaller = in_int8(experiment.model, variables, use)
+    found = evaluate(evaluation, model, experiment.task, smaller, seed=experiment.seed)
+    sizes = {"megabytes": size_in_bytes(smaller) / 1e6, "before": size_in_bytes(variables) / 1e6}
+    return {"weights": "int8", **record.rounded(sizes), **record.rounded(found.numbers)}
 
 
 def _about_run(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vlm_jax.commands.command import UserError
@@ -126,3 +126,10 @@ def _check_statistics(pipeline: Any) -> None:
 
 def nothing(*_: Any) -> None:
     """A report: with one, an evaluation keeps its examples."""
+
+
+def predictions(task: Any, batch: Any) -> Callable[[Any, Any], Any]:
+    """A function of model and variables that predicts this batch."""
+    import jax
+
+    return lambda model, variables: task.predict(model, variables, batch, jax.random.key(0))

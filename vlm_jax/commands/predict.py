@@ -9,7 +9,14 @@ from typing import Any
 
 from vlm_jax.commands.command import Command, UserError
 from vlm_jax.commands.given import check_words, picture_files, texts_of
-from vlm_jax.commands.pipelines import nothing, over_pictures, over_texts, predicting, text_key
+from vlm_jax.commands.pipelines import (
+    nothing,
+    over_pictures,
+    over_texts,
+    predicting,
+    predictions,
+    text_key,
+)
 from vlm_jax.commands.workdirs import trained, variables_of
 
 SHOWN = 5  # answers with their probabilities
@@ -130,7 +137,13 @@ def _predicted(
     task = predicting(experiment).task or experiment.task
     if hasattr(task, "metrics"):  # there is nothing to compare with
         task = dataclasses.replace(task, metrics=())
-    return evaluate(over, experiment.model, task, variables, seed=experiment.seed).examples
+    model = experiment.model
+    if "int8" in command.options:
+        from vlm_jax.train.int8 import in_int8
+
+        batch = dict(next(iter(pipeline.batches()))[1])
+        model, variables = in_int8(model, variables, predictions(task, batch))
+    return evaluate(over, model, task, variables, seed=experiment.seed).examples
 
 
 def _attention_sheets(examples: Sequence[Any], names: Sequence[str], folder: Path) -> None:

@@ -13,6 +13,8 @@ from vlm_jax.pretrained import clip_vision, llama
 from vlm_jax.pretrained.places import Place, TokenRows, below, linear
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings
 
+TEMPLATE = "<bos>USER: <image>\n{question} ASSISTANT:"
+
 
 def read(settings: Settings) -> Family:
     """Writes on from batch["target"], which has a place for each patch of batch["image"]."""
@@ -41,7 +43,8 @@ def read(settings: Settings) -> Family:
     model = Generator(image_encoder=encoder, fusion=fusion, decoder=decoder)
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
     image = clip_vision.image_of(seen, encoder)
-    return Family(model, places, ({"image": image, "target": tokens},))
+    example = {"image": image, "target": tokens}
+    return Family(model, places, (example,), template=TEMPLATE)
 
 
 READERS = {"LlavaForConditionalGeneration": read}

@@ -18,6 +18,8 @@ from vlm_jax.pretrained.settings import Family, Settings
 LINE_BREAK = 108  # of Gemma's tokenizer
 DECODERS = {"gemma": gemma.first, "gemma2": gemma.second}
 
+TEMPLATE = "<image><bos>{question}\n"
+
 
 def read(settings: Settings) -> Family:
     """Writes on from batch["target"], which has a place for each patch of batch["image"], then BOS and a prompt."""
@@ -39,7 +41,8 @@ def read(settings: Settings) -> Family:
     )
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
     image = clip_vision.image_of(seen, encoder)
-    return Family(model, places, ({"image": image, "target": tokens},))
+    example = {"image": image, "target": tokens}
+    return Family(model, places, (example,), template=TEMPLATE)
 
 
 READERS = {"PaliGemmaForConditionalGeneration": read}

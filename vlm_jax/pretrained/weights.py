@@ -14,9 +14,12 @@ import flax.linen as nn
 import jax
 
 from vlm_jax.pretrained import (
+    bert,
+    blip,
     clip,
     convnext,
     gemma,
+    git,
     gpt2,
     idefics3,
     llama,
@@ -45,9 +48,12 @@ FAMILIES = (
     llama,
     gemma,
     t5,
+    bert,
     vision_encoder_decoder,
     clip,
     siglip,
+    blip,
+    git,
     llava,
     paligemma,
     idefics3,
@@ -68,15 +74,17 @@ def load(
     folder: str,
     *,
     revision: str | None = None,
+    architecture: str | None = None,
     dtype: Any = None,
     sharding: Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding | None] | None = None,
 ) -> Published:
     """The model of a folder, or of a name of the hub at a commit, with its weights.
 
+    `architecture` is what the file is read as ("BertModel"), config.json's unless given.
     `dtype` is that of the floating parameters, float32 unless given. `sharding(name, shape)` says where each lies.
     """
     opened = open_folder(folder, revision)
-    family, ignored = read(opened)
+    family, ignored = read(opened, architecture=architecture)
 
     def place(name, leaf):
         floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
@@ -89,18 +97,20 @@ def load(
     return Published(family.model, variables, family, opened, ignored)
 
 
-def read(folder: Folder, tokenizer: Any = None) -> tuple[Family, tuple[str, ...]]:
-    """The folder's family by its architecture, and the settings that were ignored; no weights are read.
+def read(
+    folder: Folder, tokenizer: Any = None, architecture: str | None = None
+) -> tuple[Family, tuple[str, ...]]:
+    """The folder's family by its architecture, or the one that is given, and the settings that were ignored; no weights are read.
 
     `tokenizer` is the TokenizerFile whose rows the tables get, where a text is read: by default the folder's.
     """
     config = folder.config
     readers = {name: reader for family in FAMILIES for name, reader in family.READERS.items()}
-    given = Settings(config).words("architectures")
+    given = (architecture,) if architecture else Settings(config).words("architectures")
     known = [name for name in given if name in readers]
     if not known:
         raise ValueError(
-            f"{folder.path}: config.json has architectures {list(given)}, model_type {config.get('model_type')!r}; we "
+            f"{folder.path}: the architectures are {list(given)}, model_type {config.get('model_type')!r}; we "
             f"have {', '.join(sorted(readers))}"
         )
     if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
@@ -128,7 +138,8 @@ def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:
             changes["to"] = found(place.to)
         return dataclasses.replace(place, **changes)
 
-    return tuple(renamed(place) for place in family.places)
+    places = (renamed(place) for place in family.places)
+    return tuple(x for x in places if not (isinstance(x, Tied) and x.theirs == (x.to,)))
 
 
 def shapes(family: Family) -> Variables:
@@ -151,13 +162,15 @@ class PublishedWeights:
     of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
 
     `folder` may be 'owner/name' of the hub, at the commit `revision`. `sha256` are the sums of the files of weights, in
-    the order of their names, where they have to be those very ones.
+    the order of their names, where they have to be those very ones. With an `architecture` the file is read as that
+    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted.
     """
 
     folder: str
     scope: str = ""
     part: str = ""
     revision: str | None = None
+    architecture: str | None = None
     tokenizer: Any = None
     fresh: tuple[str, ...] = ()
     sha256: tuple[str, ...] = ()
@@ -176,7 +189,7 @@ class PublishedWeights:
         opened = open_folder(self.folder, self.revision)
         if self.sha256:
             opened.check_sums(self.sha256)
-        family, _ = read(opened, self.tokenizer)
+        family, _ = read(opened, self.tokenizer, self.architecture)
         leaves = named(variables)
         if not any(_is_below(self.part, name) for place in family.places for name in place.ours):
             parts = sorted({name.split("/")[0] for place in family.places for name in place.ours})

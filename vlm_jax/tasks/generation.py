@@ -10,7 +10,7 @@ import numpy as np
 from vlm_jax.decoding.base import Decoded, Strategy
 from vlm_jax.decoding.guidance import Both, guided
 from vlm_jax.decoding.prompt import after_prompt
-from vlm_jax.metrics.base import Mean, Metric
+from vlm_jax.metrics.base import Mean, Metric, stats_of
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
 from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
 
@@ -99,7 +99,7 @@ class Generation(Measured):
     def score(self, predictions: Any, batch: Batch, references: References) -> dict[str, Any]:
         def against_gold(example):
             gold = references[example["id"]]
-            return lambda m: m.stats(example["prediction"], gold[m.reference])
+            return lambda metric: stats_of(metric, example["prediction"], gold)
 
         return self.added(against_gold(example) for example in self.examples(predictions, batch))
 

@@ -1,0 +1,167 @@
+"""Captioners of published families, fine-tuned.
+
+    python -m experiments.finetune_captioner scenes train --workdir runs/vit_gpt2
+    python -m experiments.finetune_captioner mobilenet train --workdir runs/finetuned
+    python -m experiments.finetune_captioner mobilenet_frozen train --workdir runs/frozen
+    python -m experiments.finetune_captioner paligemma_lora train --start runs/paligemma_vqa --workdir runs/lora
+
+scenes            the family of a ViT that GPT-2 looks at (pretrained/vision_encoder_decoder.py), small, from drawn weights,
+                  on the pictures made here.
+mobilenet         Flickr8k from pixels: MobileNetV2 with its ImageNet weights, trained along at a tenth of the rate, below
+                  a Transformer decoder.
+mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew for every view that is drawn.
+paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
+paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
+                  low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
+
+There is no number of a paper for these sizes.
+"""
+
+import dataclasses
+import sys
+
+from experiments import captioners, datasets, prompted_scenes
+from experiments.captioners import NUM_PAIRS, captioner
+from vlm_jax.decoding.beam_search import BeamSearch
+from vlm_jax.language.transformer import TransformerDecoder
+from vlm_jax.main import main
+from vlm_jax.metrics.captioning import CaptionMetrics
+from vlm_jax.metrics.scene_facts import SceneFacts
+from vlm_jax.models.generator import Generator
+from vlm_jax.pretrained import vision_encoder_decoder
+from vlm_jax.pretrained.mobilenet import MobileNetV2Weights
+from vlm_jax.pretrained.settings import Settings
+from vlm_jax.report.gallery import Gallery
+from vlm_jax.tasks.captioning import Captioning
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.types import BOS, PAD, UNK
+from vlm_jax.vision.mobilenet import mobilenet_v2_folded
+
+CITATION = "Li et al. 2023; Sandler et al. 2018"
+PAPER = {
+    "scenes": {},
+    "mobilenet": {},
+    "mobilenet_frozen": {},
+    "paligemma": {},
+    "paligemma_lora": {},
+}
+ENCODER = r"^image_encoder/"
+
+
+def scenes(epochs: int = 12) -> Experiment:
+    """The pictures made here: 64 patches of 8x8, four layers of 128, and as many of GPT-2."""
+    data = datasets.scenes(batch_size=64)
+    num_steps = epochs * 24_000 // 64
+    model = vit_and_gpt2(data, width=128, num_layers=4, num_heads=4, patch_size=8)
+    experiment = captioner(data, model, beam=3, num_steps=num_steps)
+    return dataclasses.replace(experiment, optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3))
+
+
+def mobilenet(epochs: int = 3) -> Experiment:
+    """Flickr8k from pixels, the network trained along."""
+    data = datasets.flickr8k_pixels(batch_size=64)
+    model = Generator(
+        image_encoder=mobilenet_v2_folded(),
+        decoder=TransformerDecoder(
+            vocab_size=data.tokenizer.vocab_size,
+            width=256,
+            num_layers=3,
+            num_heads=4,
+            hidden=1024,
+            dropout_rate=0.3,
+        ),
+    )
+    num_steps = epochs * NUM_PAIRS // 64
+    experiment = captioner(
+        data, model, beam=3, num_steps=num_steps, evaluations=epochs, label_smoothing=0.1
+    )
+    return dataclasses.replace(
+        experiment,
+        init_params=MobileNetV2Weights(scope="image_encoder"),
+        optimizer=dataclasses.replace(
+            prompted_scenes.adam_w(num_steps, peak=1e-3), rates=((ENCODER, 0.1),)
+        ),
+    )
+
+
+def mobilenet_frozen(epochs: int = 3) -> Experiment:
+    """Flickr8k from pixels, the network as it is."""
+    experiment = mobilenet(epochs)
+    optimizer = dataclasses.replace(experiment.optimizer, rates=(), frozen=(ENCODER,))
+    return dataclasses.replace(experiment, optimizer=optimizer)
+
+
+def paligemma(epochs: int = 12) -> Experiment:
+    """The pictures made here, a model of PaliGemma's form from drawn weights."""
+    data = prompted_scenes.captions(batch_size=64, places=64)
+    num_steps = epochs * 24_000 // 64
+    every = -(-num_steps // 8)
+    evaluations = tuple(
+        Evaluation(
+            name=split,
+            data=pipeline,
+            every=every if split == "validation" else None,
+            loss=False,
+            reports=(Gallery(source=pipeline.source, metrics=(SceneFacts(),)),),
+        )
+        for split, pipeline in data.held_out.items()
+    )
+    return Experiment(
+        model=prompted_scenes.small(),
+        task=Captioning(
+            tokenizer=data.tokenizer,
+            decoding=BeamSearch(max_length=data.max_answer, width=3, banned=(PAD, BOS, UNK)),
+            metrics=(CaptionMetrics(), SceneFacts()),
+        ),
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
+        evaluations=evaluations,
+        best=Best(metric="validation/facts_right"),
+        checkpoint_every=every,
+    )
+
+
+def paligemma_lora(start: str = "", epochs: int = 6, rank: int = 8) -> Experiment:
+    """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
+    experiment = prompted_scenes.begun(paligemma(epochs), start, peak=2e-3)
+    adapted = prompted_scenes.adapted(experiment.model, rank)
+    return dataclasses.replace(experiment, model=adapted)
+
+
+def smoke() -> Experiment:
+    """Two steps, tiny."""
+    data = datasets.scenes(batch_size=4, config="tiny")
+    model = vit_and_gpt2(data, width=8, num_layers=1, num_heads=2, patch_size=32)
+    return captioners.smoke(captioner(data, model, beam=2, num_steps=2))
+
+
+def vit_and_gpt2(
+    data: datasets.CaptionData, *, width: int, num_layers: int, num_heads: int, patch_size: int
+) -> Generator:
+    """As a config.json of this size would have it."""
+    encoder = {
+        "model_type": "vit",
+        "hidden_size": width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "intermediate_size": 4 * width,
+        "image_size": 64,
+        "patch_size": patch_size,
+    }
+    decoder = {
+        "model_type": "gpt2",
+        "vocab_size": data.tokenizer.vocab_size,
+        "n_embd": width,
+        "n_layer": num_layers,
+        "n_head": num_heads,
+        "n_positions": data.max_length,
+        "resid_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+    return vision_encoder_decoder.read(Settings({"encoder": encoder, "decoder": decoder})).model
+
+
+if __name__ == "__main__":
+    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma, paligemma_lora, smoke))

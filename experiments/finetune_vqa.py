@@ -1,0 +1,88 @@
+"""Questions about pictures answered in words by a model of PaliGemma's form. Beyer et al. 2024, arXiv 2407.07726.
+
+    python -m experiments.finetune_vqa scenes train --workdir runs/paligemma_vqa
+    python -m experiments.finetune_vqa scenes evaluate --workdir runs/paligemma_vqa --record
+    python -m experiments.finetune_vqa lora train --start runs/paligemma --workdir runs/vqa_lora
+    python -m experiments.finetune_vqa lora predict IMAGE --question "what color is the circle" --workdir runs/vqa_lora
+
+The family of pretrained/paligemma.py, small, on the pictures made here: the picture's 64 patches and the question see all of
+each other, the answer and its end are what is learned. From a published folder of that family, with its own tokenizer, the
+same model comes by weights.load.
+
+scenes   questions of seven types, from drawn weights; experiments/finetune_captioner.py goes on from it.
+whole    the same, from a captioner on (finetune_captioner.paligemma).
+lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
+         2106.09685) are all that is trained, and with their moments all that each checkpoint holds.
+"""
+
+import dataclasses
+import sys
+
+from experiments import answerers, prompted_scenes
+from experiments.prompted_scenes import PromptedScenes
+from vlm_jax.decoding.sampling import Greedy
+from vlm_jax.main import main
+from vlm_jax.metrics.accuracy import Accuracy
+from vlm_jax.metrics.by_kind import ByKind
+from vlm_jax.models.generator import Generator
+from vlm_jax.tasks.generation import Generation
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.train.lora import Lora
+from vlm_jax.types import BOS, PAD
+
+CITATION = "Beyer et al. 2024; Hu et al. 2021"
+PAPER = {"scenes": {}, "whole": {}, "lora": {}}
+
+
+def scenes(epochs: int = 8) -> Experiment:
+    """The pictures made here, questions of seven types."""
+    data = prompted_scenes.answers(batch_size=64, places=64)
+    return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
+
+
+def whole(start: str = "", epochs: int = 3) -> Experiment:
+    """Questions, from the captioner of the run `start` on."""
+    return prompted_scenes.begun(scenes(epochs), start, peak=3e-4)
+
+
+def lora(start: str = "", epochs: int = 3, rank: int = 8) -> Experiment:
+    """Questions, by low-rank updates of the captioner of the run `start`."""
+    experiment = prompted_scenes.begun(scenes(epochs), start, peak=2e-3)
+    adapted = prompted_scenes.adapted(experiment.model, rank)
+    return dataclasses.replace(experiment, model=adapted)
+
+
+def smoke() -> Experiment:
+    """Two steps of low-rank updates, tiny."""
+    data = prompted_scenes.answers(batch_size=4, places=4, config="tiny")
+    model = prompted_scenes.model(width=8, num_layers=1, num_heads=2, image_size=64, patch_size=32)
+    model = prompted_scenes.adapted(model, rank=2)
+    return answerers.smoke(answering(data, model, num_steps=2))
+
+
+def answering(data: PromptedScenes, model: Generator | Lora, *, num_steps: int) -> Experiment:
+    """AdamW with warm-up and cosine, validation eight times, the best accuracy kept."""
+    right, every = Accuracy(reference="answer"), -(-num_steps // 8)
+    evaluations = tuple(
+        Evaluation(name=split, data=pipeline, every=every if split == "validation" else None)
+        for split, pipeline in data.held_out.items()
+    )
+    return Experiment(
+        model=model,
+        task=Generation(
+            tokenizer=data.tokenizer,
+            decoding=Greedy(max_length=data.max_answer, banned=(PAD, BOS)),
+            metrics=(right, ByKind(metric=right)),
+        ),
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
+        evaluations=evaluations,
+        best=Best(metric="validation/accuracy"),
+        checkpoint_every=every,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(scenes, whole, lora, smoke))

@@ -1,0 +1,113 @@
+"""`python -m experiments.pretrained predict`: published weights from a folder write about pictures."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Sequence, Split
+
+from experiments.pretrained import use
+from tests.pretrained import published
+
+MEAN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "do_normalize": True}
+
+
+def folder_of(path, config, specials, processor):
+    """A published folder with weights that a seed gives, a tokenizer of words w3 w4 ... and a processor."""
+    published.write(path, config)
+    size = config.get("text_config", config.get("decoder"))["vocab_size"]
+    words = {specials.get(i, f"w{i}"): i for i in range(size)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token=specials.get(3, "w3")))
+    tokenizer.pre_tokenizer = Sequence([Split(" ", "removed"), Split("\n", "isolated")])
+    tokenizer.add_special_tokens([word for word in specials.values() if word != "\n"])
+    tokenizer.save(str(path / "tokenizer.json"))
+    preprocessor = {"image_processor_type": processor, "size": {"height": 8, "width": 8}, **MEAN}
+    (path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory):
+    """A ViT and GPT-2; the file has one special token."""
+    config = published.Stored("ved_b").config
+    config = {**config, "encoder": {**config["encoder"], "num_channels": 3}}
+    path = tmp_path_factory.mktemp("ved")
+    return folder_of(path, config, {31: "<|endoftext|>"}, "ViTImageProcessor")
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    config = published.Stored("paligemma_b").config
+    specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 108: "\n", 119: "<image>"}
+    return folder_of(tmp_path_factory.mktemp("pg"), config, specials, "SiglipImageProcessor")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.png", "c.jpg"):
+        Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.jpg").write_bytes(b"<html>")
+    return folder
+
+
+def test_a_folder_is_written_about_and_a_second_run_goes_on(captioner, pictures, tmp_path, capsys):
+    out = tmp_path / "captions.jsonl"
+    line = ["predict", "--weights", captioner, str(pictures), "--batch", "2", "--max_length", "6"]
+    assert use([*line, "--out", str(out)]) == 0
+    assert "skipped" in capsys.readouterr().err
+    first = out.read_text()
+    found = [json.loads(each) for each in first.splitlines()]
+    assert [each["file"][-5:] for each in found] == ["a.png", "b.png", "c.jpg"]
+    assert all(each["text"] and each["log_prob"] < 0 for each in found)
+    assert all(set(each["text"].split()) <= {f"w{i}" for i in range(31)} for each in found)
+
+    out.write_text(first[:-20])  # killed within the third line
+    assert use([*line, "--out", str(out)]) == 0
+    assert [json.loads(each) for each in out.read_text().splitlines()] == found
+
+    assert use([*line[:3], str(pictures / "b.png"), *line[4:]]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["text"] == found[1]["text"]
+
+
+def test_in_int8_it_writes_too(captioner, pictures, capsys):
+    picture = str(pictures / "a.png")
+    assert use(["predict", "--weights", captioner, picture, "--int8", "--max_length", "4"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"]
+
+
+def test_what_it_is_asked_is_put_into_the_form_of_the_weights(asked, pictures, capsys):
+    picture = str(pictures / "a.png")
+    line = ["predict", "--weights", asked, picture, "--max_length", "5", "--prompt"]
+    said = []
+    for prompt in ("w5 w6", "w7"):
+        assert use([*line, prompt]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0]["log_prob"] != said[1]["log_prob"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--prompt", "w5"], "only captions; leave it out"),
+        (["no/such.png"], "no/such.png: no such picture file or folder"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_line(captioner, pictures, change, message, capsys):
+    assert use(["predict", "--weights", captioner, str(pictures / "a.png"), *change]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_weights_that_want_to_be_asked_say_so(asked, pictures, capsys):
+    assert use(["predict", "--weights", asked, str(pictures / "a.png")]) == 2
+    assert "wants to be asked something" in capsys.readouterr().err
+    line = ["predict", "--weights", asked, str(pictures / "a.png"), "--prompt", "w5\nw6"]
+    assert use(line) == 2
+    assert "one line" in capsys.readouterr().err
