@@ -3,12 +3,16 @@
     python -m experiments.finetune_captioner scenes train --workdir runs/vit_gpt2
     python -m experiments.finetune_captioner mobilenet train --workdir runs/finetuned
     python -m experiments.finetune_captioner mobilenet_frozen train --workdir runs/frozen
+    python -m experiments.finetune_captioner paligemma_lora train --start runs/paligemma_vqa --workdir runs/lora
 
 scenes            the family of a ViT that GPT-2 looks at (pretrained/vision_encoder_decoder.py), small, from drawn weights,
                   on the pictures made here.
 mobilenet         Flickr8k from pixels: MobileNetV2 with its ImageNet weights, trained along at a tenth of the rate, below
                   a Transformer decoder.
 mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew for every view that is drawn.
+paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
+paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
+                  low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
 
 There is no number of a paper for these sizes.
 """
@@ -16,20 +20,32 @@ There is no number of a paper for these sizes.
 import dataclasses
 import sys
 
-from experiments import captioners, datasets
+from experiments import captioners, datasets, prompted_scenes
 from experiments.captioners import NUM_PAIRS, captioner
+from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.main import main
+from vlm_jax.metrics.captioning import CaptionMetrics
+from vlm_jax.metrics.scene_facts import SceneFacts
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained import vision_encoder_decoder
 from vlm_jax.pretrained.mobilenet import MobileNetV2Weights
 from vlm_jax.pretrained.settings import Settings
-from vlm_jax.train.experiment import Experiment
-from vlm_jax.train.optimizers import AdamW, WarmupCosine
+from vlm_jax.report.gallery import Gallery
+from vlm_jax.tasks.captioning import Captioning
+from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.types import BOS, PAD, UNK
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 
 CITATION = "Li et al. 2023; Sandler et al. 2018"
-PAPER = {"scenes": {}, "mobilenet": {}, "mobilenet_frozen": {}}
+PAPER = {
+    "scenes": {},
+    "mobilenet": {},
+    "mobilenet_frozen": {},
+    "paligemma": {},
+    "paligemma_lora": {},
+}
 ENCODER = r"^image_encoder/"
 
 
@@ -39,7 +55,7 @@ def scenes(epochs: int = 12) -> Experiment:
     num_steps = epochs * 24_000 // 64
     model = vit_and_gpt2(data, width=128, num_layers=4, num_heads=4, patch_size=8)
     experiment = captioner(data, model, beam=3, num_steps=num_steps)
-    return dataclasses.replace(experiment, optimizer=_adam_w(num_steps, 1e-3))
+    return dataclasses.replace(experiment, optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3))
 
 
 def mobilenet(epochs: int = 3) -> Experiment:
@@ -63,7 +79,9 @@ def mobilenet(epochs: int = 3) -> Experiment:
     return dataclasses.replace(
         experiment,
         init_params=MobileNetV2Weights(scope="image_encoder"),
-        optimizer=dataclasses.replace(_adam_w(num_steps, 1e-3), rates=((ENCODER, 0.1),)),
+        optimizer=dataclasses.replace(
+            prompted_scenes.adam_w(num_steps, peak=1e-3), rates=((ENCODER, 0.1),)
+        ),
     )
 
 
@@ -72,6 +90,44 @@ def mobilenet_frozen(epochs: int = 3) -> Experiment:
     experiment = mobilenet(epochs)
     optimizer = dataclasses.replace(experiment.optimizer, rates=(), frozen=(ENCODER,))
     return dataclasses.replace(experiment, optimizer=optimizer)
+
+
+def paligemma(epochs: int = 12) -> Experiment:
+    """The pictures made here, a model of PaliGemma's form from drawn weights."""
+    data = prompted_scenes.captions(batch_size=64, places=64)
+    num_steps = epochs * 24_000 // 64
+    every = -(-num_steps // 8)
+    evaluations = tuple(
+        Evaluation(
+            name=split,
+            data=pipeline,
+            every=every if split == "validation" else None,
+            loss=False,
+            reports=(Gallery(source=pipeline.source, metrics=(SceneFacts(),)),),
+        )
+        for split, pipeline in data.held_out.items()
+    )
+    return Experiment(
+        model=prompted_scenes.small(),
+        task=Captioning(
+            tokenizer=data.tokenizer,
+            decoding=BeamSearch(max_length=data.max_answer, width=3, banned=(PAD, BOS, UNK)),
+            metrics=(CaptionMetrics(), SceneFacts()),
+        ),
+        train_data=data.train,
+        num_steps=num_steps,
+        optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
+        evaluations=evaluations,
+        best=Best(metric="validation/facts_right"),
+        checkpoint_every=every,
+    )
+
+
+def paligemma_lora(start: str = "", epochs: int = 6, rank: int = 8) -> Experiment:
+    """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
+    experiment = prompted_scenes.begun(paligemma(epochs), start, peak=2e-3)
+    adapted = prompted_scenes.adapted(experiment.model, rank)
+    return dataclasses.replace(experiment, model=adapted)
 
 
 def smoke() -> Experiment:
@@ -107,11 +163,5 @@ def vit_and_gpt2(
     return vision_encoder_decoder.read(Settings({"encoder": encoder, "decoder": decoder})).model
 
 
-def _adam_w(num_steps: int, peak: float) -> AdamW:
-    """A twentieth of the steps to warm up, then a cosine."""
-    rate = WarmupCosine(peak=peak, warmup_steps=num_steps // 20, num_steps=num_steps)
-    return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
-
-
 if __name__ == "__main__":
-    sys.exit(main(scenes, mobilenet, mobilenet_frozen, smoke))
+    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma, paligemma_lora, smoke))

@@ -29,7 +29,7 @@ class Prompt:
 
     In the `template` "{question}" stands for the example's text at `question`, as it is; "<image>" for `num_images`
     times `image_token`, where the decoder has the picture in the text; "<bos>" for BOS, which comes first where the
-    template does not say. What an example holds is text and never one of these, whatever is written in it.
+    template does not say. `end_token` ends it, where the decoder is told so where its prompt ends. What an example holds is text and never one of these, whatever is written in it.
 
     An example whose prompt is longer than `length` is left out and counted, and stops a run where it is no exception
     (`Pipeline`); nothing is cut.
@@ -40,6 +40,7 @@ class Prompt:
     length: int
     image_token: int | None = None
     num_images: int = 0
+    end_token: int | None = None
     output: str = "prompt"
 
     def __post_init__(self):
@@ -70,6 +71,8 @@ class Prompt:
                 ids.append(BOS)
             else:
                 ids += self.tokenizer.encode("".join(part))
+        if self.end_token is not None:
+            ids.append(self.end_token)
         if len(ids) > self.length:
             raise BadExample(
                 f"example {int(example['id'])}",

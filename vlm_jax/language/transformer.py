@@ -67,8 +67,8 @@ class TransformerEncoder(nn.Module, kw_only=True):
     """Reads text in both directions: Int[b l] -> Features [b l width]. Padding may stand on either side.
 
     The last values are normed where `pre_norm`, and zero at padding. An `embedding` that is given takes the place of
-    its own. With `filled_with`, a token, a text is that token from its end to `max_length`, and everyone sees it, as
-    SigLIP was trained (Zhai et al. 2023).
+    its own; a `memory` is read by cross-attention in every block. With `filled_with`, a token, a text is that token from
+    its end to `max_length`, and everyone sees it, as SigLIP was trained (Zhai et al. 2023).
     """
 
     vocab_size: int
@@ -92,7 +92,12 @@ class TransformerEncoder(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(
-        self, tokens: Int[Array, "b l"], *, embedding: nn.Module | None = None, train: bool
+        self,
+        tokens: Int[Array, "b l"],
+        *,
+        embedding: nn.Module | None = None,
+        memory: Features | None = None,
+        train: bool,
     ) -> Features:
         mask = tokens != PAD
         if self.filled_with is not None:
@@ -114,7 +119,9 @@ class TransformerEncoder(nn.Module, kw_only=True):
         for i in range(self.num_layers):
             layer = self.layers[i % len(self.layers)]
             block = Block(**_shared(self, Block), layer=layer, name=f"block_{i}")
-            x, _ = block(x, seen, positions=place, key_positions=place, bias=bias, train=train)
+            beside = None if memory is None else (block.memory_keys(memory), memory.mask)
+            places = {"positions": place, "key_positions": place, "bias": bias}
+            x, _ = block(x, seen, beside, **places, train=train)
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
         return Features(values=jnp.where(mask[..., None], x, 0), mask=mask)
@@ -205,9 +212,10 @@ class TransformerDecoder(nn.Module, kw_only=True):
     ) -> Float[Array, "b l v"]:
         """Logits of the token after each of `tokens`. Where a row holds several texts, `segment` numbers them; each is
         read as if it stood alone, beside the same memory."""
-        if segment is not None and (self.image_token is not None or self.prefix_end is not None):
+        alone = self.image_token, self.prefix_end, self.form.num_segments or None
+        if segment is not None and alone != (None, None, None):
             raise ValueError(
-                "TransformerDecoder with image_token or prefix_end was given segments: expected one text in a row. "
+                "TransformerDecoder with image_token, prefix_end or num_segments was given segments: expected one text in a row. "
                 "Leave Packed or PackTexts out"
             )
         kept, length = tokens != PAD, tokens.shape[1]

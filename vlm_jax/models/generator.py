@@ -18,6 +18,9 @@ class Generator(nn.Module, kw_only=True):
 
     With `joint_embedding` the text encoder reads with the decoder's table of word vectors, for two texts of one
     vocabulary; where the decoder is `tied` as well, one table does all three (Press and Wolf 2017, section 4).
+
+    Where the text `text_reads_image` the text encoder looks at the image, and the memory is what it makes of both (the
+    image-grounded text encoder of Li et al. 2022, arXiv 2201.12086, section 3.1).
     """
 
     decoder: nn.Module
@@ -25,6 +28,7 @@ class Generator(nn.Module, kw_only=True):
     image_encoder: nn.Module | None = None
     text_encoder: nn.Module | None = None
     joint_embedding: bool = False
+    text_reads_image: bool = False
 
     def encode(self, batch: Batch, *, train: bool) -> Features | None:
         """What the decoder looks at: the memory."""
@@ -33,6 +37,8 @@ class Generator(nn.Module, kw_only=True):
             image = self.image_encoder(batch["image"], train=train)
         if self.text_encoder is not None:
             shared = {"embedding": self.decoder.embedding} if self.joint_embedding else {}
+            if self.text_reads_image:
+                shared, image = {**shared, "memory": image}, None
             text = self.text_encoder(batch["text"], train=train, **shared)
         if self.fusion is not None:
             return self.fusion(image, text, train=train)

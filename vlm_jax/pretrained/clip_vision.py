@@ -23,12 +23,14 @@ from vlm_jax.pretrained.settings import ACTIVATIONS, Settings
 from vlm_jax.vision.vit import Vit
 
 
-def clip(settings: Settings, *, num_layers: int | None = None, **fields) -> Vit:
+def clip(
+    settings: Settings, *, num_layers: int | None = None, patch_size: int = 32, **fields
+) -> Vit:
     """CLIPVisionModel's: a class token, a norm before the first block. `num_layers`: of the first blocks, without the last
-    norm."""
+    norm. `patch_size` is what a file that leaves it out means."""
     cut = num_layers is not None
     own = {"norm_first": True, "patch_bias": False, "norm_last": not cut}
-    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, 32), **own, **fields)
+    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, patch_size), **own, **fields)
 
 
 def siglip(settings: Settings, **fields) -> Vit:

@@ -6,7 +6,7 @@ collection it is, 'batch_stats:stem/norm/mean'. The file's are written with '.'.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -212,6 +212,16 @@ class TokenRows(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         return self._asdict()
+
+    def with_roles(self, roles: Mapping[int, int]) -> "TokenRows":
+        """The same with other tokens in some rows, {BOS: id}: they change places with what stood there."""
+        ids = list(self.ids)
+        for row, i in roles.items():
+            if i not in ids:
+                raise ValueError(f"expected one of the table's {len(ids)} tokens, found id {i}")
+            other = ids.index(i)
+            ids[row], ids[other] = ids[other], ids[row]
+        return self._replace(ids=tuple(ids))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ import jax
 
 from vlm_jax.pretrained import (
     bert,
+    blip,
     clip,
     convnext,
     gemma,
+    git,
     gpt2,
     idefics3,
     llama,
@@ -50,6 +52,8 @@ FAMILIES = (
     vision_encoder_decoder,
     clip,
     siglip,
+    blip,
+    git,
     llava,
     paligemma,
     idefics3,

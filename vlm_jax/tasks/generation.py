@@ -99,7 +99,7 @@ class Generation(Measured):
     def score(self, predictions: Any, batch: Batch, references: References) -> dict[str, Any]:
         def against_gold(example):
             gold = references[example["id"]]
-            return lambda m: stats_of(m, example["prediction"], gold)
+            return lambda metric: stats_of(metric, example["prediction"], gold)
 
         return self.added(against_gold(example) for example in self.examples(predictions, batch))
 

@@ -1,0 +1,158 @@
+"""The pictures made here for models of PaliGemma's form: a prompt with places for the picture, then a question's answer or a
+caption. All with the same words, so that a model of the one goes on with the other."""
+
+import dataclasses
+from typing import Any
+
+from vlm_jax.data import image_transforms as images
+from vlm_jax.data.pipeline import Pipeline
+from vlm_jax.data.prompted import Prompt, TokenizeAnswer
+from vlm_jax.data.questions import EachQuestion
+from vlm_jax.data.sampling import EachCaption
+from vlm_jax.data.source import Source, Tfds
+from vlm_jax.data.text_transforms import FirstCaption, Keep
+from vlm_jax.models.generator import Generator
+from vlm_jax.pretrained import paligemma
+from vlm_jax.pretrained.settings import Settings
+from vlm_jax.text.tokenizers import WordTokenizer
+from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.from_run import FromRun
+from vlm_jax.train.lora import Lora
+from vlm_jax.train.optimizers import AdamW, WarmupCosine
+
+VOCAB_SIZE, IMAGE = 128, 127  # 108 ends a prompt, as in Gemma's vocabulary; no word has these rows
+LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
+SPLITS = ("train", "validation", "test", "test_unseen")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptedScenes:
+    """`train` yields target and predicted; of `held_out`, by split, prompt too, and one row a question or a picture."""
+
+    tokenizer: Any
+    max_answer: int  # tokens of an answer, with EOS
+    train: Pipeline
+    held_out: dict[str, Pipeline]
+
+
+def answers(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
+    """Questions of seven types, answers of one word."""
+    sources = {split: EachQuestion(source) for split, source in _records(config).items()}
+    prompt = _prompt(config, "<image><bos>{question}", places, 18)
+    return _prompted(sources, sources["train"], (), prompt, "answer", 2, batch_size)
+
+
+def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
+    """Captions, whose prompt is the picture and BOS."""
+    sources = _records(config)
+    prompt = _prompt(config, "<image><bos>", places, 2)
+    train = EachCaption(sources["train"])
+    return _prompted(sources, train, (FirstCaption(),), prompt, "caption", 35, batch_size)
+
+
+def model(
+    *, width: int, num_layers: int, num_heads: int, image_size: int, patch_size: int
+) -> Generator:
+    """PaliGemma as a config.json of this size would have it."""
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "image_size": image_size,
+        "patch_size": patch_size,
+    }
+    text = {
+        "model_type": "gemma",
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": 1,
+        "head_dim": max(width // num_heads, 2),
+    }
+    found = {"vision_config": vision, "text_config": text, "image_token_index": IMAGE}
+    return paligemma.read(Settings(found)).model
+
+
+def small() -> Generator:
+    """A million parameters, 64 places."""
+    return model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
+
+
+def adapted(model: Generator, rank: int) -> Lora:
+    """Low-rank updates of the linear layers of the text."""
+    return Lora(model=model, rules=(LINEAR,), rank=rank, alpha=2.0 * rank)
+
+
+def begun(experiment: Experiment, start: str, *, peak: float) -> Experiment:
+    """From the run in the folder `start` on, where one is given."""
+    words = experiment.task.tokenizer
+    return dataclasses.replace(
+        experiment,
+        init_params=FromRun(workdir=start, tokenizer=words) if start else None,
+        optimizer=adam_w(experiment.num_steps, peak=peak),
+    )
+
+
+def adam_w(num_steps: int, *, peak: float) -> AdamW:
+    """A twentieth of the steps to warm up, then a cosine."""
+    rate = WarmupCosine(peak=peak, warmup_steps=num_steps // 20, num_steps=num_steps)
+    return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
+
+
+def _records(config: str | None) -> dict[str, Source]:
+    return {split: Tfds("scenes", split, config=config) for split in SPLITS}
+
+
+def _prompt(config: str | None, template: str, places: int, words: int) -> Prompt:
+    tokenizer = WordTokenizer(
+        corpus=Tfds("scenes", "train", config=config),
+        vocab_size=VOCAB_SIZE,
+        texts=("captions", "questions", "answers"),
+    )
+    return Prompt(
+        tokenizer=tokenizer,
+        template=template,
+        length=places + words,
+        image_token=IMAGE,
+        num_images=places,
+        end_token=paligemma.LINE_BREAK,
+    )
+
+
+def _prompted(
+    sources: dict[str, Source],
+    train: Source,
+    first: tuple,
+    prompt: Prompt,
+    key: str,
+    max_answer: int,
+    batch_size: int,
+) -> PromptedScenes:
+    before = (images.Decode(), images.Resize(size=64), images.Normalise(mean=(0.5,), std=(0.5,)))
+    answer = TokenizeAnswer(prompt=prompt, max_length=prompt.length + max_answer, key=key)
+
+    def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
+        keys = ("image", "target", "predicted") + (() if train else ("prompt",))
+        return Pipeline(
+            source=source,
+            transforms=(*before, *transforms, answer, Keep(keys=keys)),
+            batch_size=batch_size if train else 100,
+            train=train,
+            num_workers=1,
+        )
+
+    held_out = {
+        split: pipeline(source, *first, prompt)
+        for split, source in sources.items()
+        if split != "train"
+    }
+    return PromptedScenes(
+        tokenizer=prompt.tokenizer,
+        max_answer=max_answer,
+        train=pipeline(train, train=True),
+        held_out=held_out,
+    )
