@@ -161,9 +161,9 @@ class PublishedWeights:
     where ours has none. Parameters that a regular expression of `fresh` finds keep what was drawn, such as a classifier
     of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
 
-    `folder` may be 'owner/name' of the hub, at the commit `revision`. `sha256` are the sums of the files of weights, in
-    the order of their names, where they have to be those very ones. With an `architecture` the file is read as that
-    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted.
+    `folder` may be 'owner/name' of the hub, at the commit `revision`. With an `architecture` the file is read as that
+    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted. `sha256` are the sums of the
+    files of weights, in the order of their names, where they have to be those very ones.
     """
 
     folder: str
