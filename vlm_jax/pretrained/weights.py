@@ -116,7 +116,12 @@ def read(
     if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
         tokenizer = folder.tokenizer()
     settings = Settings(config, tokenizer)
-    family = readers[known[0]](settings)
+    try:
+        family = readers[known[0]](settings)
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{folder.path}: config.json has settings that do not go together: {type(error).__name__}: {error}"
+        ) from error
     return family._replace(places=spelled(family, folder)), settings.ignored()
 
 
