@@ -9,13 +9,24 @@ from tests.pretrained import published
 from vlm_jax.pretrained import weights
 from vlm_jax.types import PAD
 
-NAMES = ("gpt2_b", "llama_b", "gemma_2a", "gemma_3a")
+NAMES = ("gpt2_b", "llama_b", "gemma_2a", "gemma_3a", "t5_b", "blip_qa", "git_b")
 LENGTH = 9
+pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
 RIGHT = np.array(
     [[5, 6, 7, 8, 9, 10, 11, 12, 13], [14, 15, 16, 17, 18, PAD, PAD, PAD, PAD], [19] + [PAD] * 8]
 )
 LEFT = np.stack([np.roll(row, (row == PAD).sum()) for row in RIGHT])
 REAL = RIGHT != PAD
+TEXT = np.array([[1, 5, 9, 6, 2], [1, 7, 2, PAD, PAD], [1, 8, 20, 2, PAD]])
+
+
+def seen(family):
+    """What the decoder writes about: a picture, a text with padding, both or nothing."""
+    (example,) = family.example
+    batch = {"text": jnp.array(TEXT)} if "text" in example else {}
+    if "image" in example:
+        batch["image"] = jnp.array(published.picture((3, *example["image"].shape[1:])))
+    return batch
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -24,27 +35,26 @@ def run(request, tmp_path_factory):
     path = tmp_path_factory.mktemp(request.param)
     published.write(path, published.Stored(request.param).config)
     found = weights.load(str(path))
+    batch = seen(found.family)
 
     def apply(*arguments, method):
         return found.model.apply(found.variables, *arguments, method=method)
 
     @jax.jit
     def computed(tokens):
-        whole = found.model.apply(found.variables, {"target": tokens}, train=False)
-        cache = apply(None, 3, LENGTH, method="initial_cache")
+        whole = found.model.apply(found.variables, {**batch, "target": tokens}, train=False)
+        memory = found.model.apply(found.variables, batch, train=False, method="encode")
+        cache = apply(memory, 3, LENGTH, method="initial_cache")
 
-        def extended(module, tokens, cache):
-            return module.decoder.extend(tokens, cache, None)
-
-        first, cache = apply(tokens[:, :3], cache, method=extended)
-        second, cache = apply(tokens[:, 3:5], cache, method=extended)
+        first, cache = apply(tokens[:, :3], cache, memory, method="extend")
+        second, cache = apply(tokens[:, 3:5], cache, memory, method="extend")
 
         def body(cache, token):
-            logits, cache = apply(token, cache, None, method="step")
+            logits, cache = apply(token, cache, memory, method="step")
             return cache, logits
 
         cache, steps = jax.lax.scan(body, cache, tokens[:, 5:].T)
-        beyond, _ = apply(tokens[:, 0], cache, None, method="step")
+        beyond, _ = apply(tokens[:, 0], cache, memory, method="step")
         parts = jnp.concatenate([first, second, jnp.swapaxes(steps, 0, 1)], axis=1)
         return whole, parts, beyond
 

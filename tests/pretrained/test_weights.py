@@ -1,3 +1,5 @@
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +113,20 @@ def test_parameters_come_in_the_dtype_and_sharding_that_is_asked_for(folder, fou
     assert all(x.dtype == jnp.bfloat16 and x.sharding == device for x in leaves.values())
     for name, value in named(found.variables).items():
         np.testing.assert_array_equal(leaves[name], value.astype(jnp.bfloat16))
+
+
+def test_a_number_that_has_changed_is_seen_by_the_sum_alone(tmp_path):
+    folder = published.write(tmp_path / "vit", VIT.config)
+    file = tmp_path / "vit" / "model.safetensors"
+    sums = (hashlib.sha256(file.read_bytes()).hexdigest(),)
+    shapes = weights.shapes(published.family_of(VIT.config))
+    PublishedWeights(folder=folder.path, sha256=sums)(shapes)
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 4
+    file.write_bytes(data)
+    PublishedWeights(folder=folder.path)(shapes)
+    with pytest.raises(ValueError, match=f"sha256 {sums[0]}; found model.safetensors"):
+        PublishedWeights(folder=folder.path, sha256=sums)(shapes)
 
 
 def test_the_weights_of_an_experiment_survive_its_file(folder):
