@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 from vlm_jax.commands.command import UserError
-from vlm_jax.commands.pipelines import over_pictures
+from vlm_jax.commands.pipelines import over_pictures, predictions
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import IMAGE, Prompt
 from vlm_jax.data.source import Pictures
@@ -140,8 +140,8 @@ class Writer:
         if self.int8:
             from vlm_jax.train.int8 import in_int8
 
-            shown = {**batch, "target": jax.numpy.ones((len(batch["id"]), 2), int)}
-            self.model, self.variables = in_int8(self.model, self.variables, shown)
+            use = predictions(self.task, batch)
+            self.model, self.variables = in_int8(self.model, self.variables, use)
             self.int8 = False
 
 

@@ -274,14 +274,16 @@ def check_what_is_written_follows_the_prompt():
     batch = prompted_batch()
     found = TASK.predict(WRITER, VARIABLES, batch, KEY)
     for row, (question, _) in enumerate(LINES.rows):
-        tokens = [BOS, *WORDS.encode(question)]
+        tokens, total = [BOS, *WORDS.encode(question)], 0.0
         for place in range(2):
-            allowed = log_probs(tokens)[-1].copy()
-            allowed[[PAD, BOS]] = -np.inf
+            alone = log_probs(tokens)[-1]
+            allowed = np.where(np.isin(np.arange(16), (PAD, BOS)), -np.inf, alone)
             tokens.append(int(allowed.argmax()))
+            total += alone[tokens[-1]]
             assert int(found.tokens[row, 0, place]) == tokens[-1]
             if tokens[-1] == EOS:
                 break
+        np.testing.assert_allclose(found.log_probs[row, 0], total, rtol=1e-4)
 
 
 def check_what_does_not_fit_is_named_and_not_cut():

@@ -114,3 +114,20 @@ def test_a_decoder_with_one_prompt_a_row_refuses_segments():
         jax.eval_shape(
             lambda: module.init(jax.random.key(0), ROW, None, segment=SEGMENT, train=False)
         )
+
+
+class Words:
+    vocab_size = SIZES["vocab_size"]
+
+
+def test_a_packed_row_needs_an_end_for_each_of_its_texts():
+    model = Generator(decoder=TransformerDecoder(**SIZES))
+    task = Generation(tokenizer=Words(), decoding=None)
+    batch = {"target": ROW, "segment": SEGMENT, "valid": np.ones(1, bool), "id": np.array([4])}
+    task.check(model, batch)
+    endless = ROW.copy()
+    endless[0, 4] = 7
+    with pytest.raises(ValueError, match="example id 4: its target has not exactly one EOS a text"):
+        task.check(model, {**batch, "target": endless})
+    with pytest.raises(ValueError, match="has not exactly one EOS a text"):
+        task.check(model, {k: v for k, v in batch.items() if k != "segment"})

@@ -30,6 +30,10 @@ def main() -> int:
         resized = [processor(p, return_tensors="np").pixel_values[0] for p in processed.pictures()]
         arrays[f"{name}_bytes"] = np.stack(resized).transpose(0, 2, 3, 1)
         assert arrays[f"{name}_bytes"].dtype == np.uint8, arrays[f"{name}_bytes"].dtype
+    plain = {**processed.PATCHES, "do_rescale": False, "do_normalize": False}
+    processor = transformers.Siglip2ImageProcessorPil.from_dict(plain)
+    found = [processor(p, return_tensors="np").pixel_values[0] for p in processed.pictures()]
+    arrays["patches"] = np.stack(found).astype(np.uint8)
     np.savez_compressed(STORED.parent / "pictures.npz", **arrays)
     print(f"{(STORED.parent / 'pictures.npz').stat().st_size:,} bytes")
     return 0

@@ -38,6 +38,17 @@ CONFIGS = {
     "blip": {"image_processor_type": "BlipImageProcessor", "size": {"height": 10, "width": 10}},
 }
 
+# Its pictures come out as patches, of another shape each.
+PATCHES = {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 3, "max_num_patches": 12}
+
+
+def patches(picture: np.ndarray) -> np.ndarray:
+    """[h w c] as PATCHES has it: [12 3*3*c], zeros where there are fewer."""
+    size, (height, width, _) = PATCHES["patch_size"], picture.shape
+    split = picture.reshape(height // size, size, width // size, size, -1).swapaxes(1, 2)
+    found = split.reshape(height * width // size**2, -1)
+    return np.pad(found, ((0, PATCHES["max_num_patches"] - len(found)), (0, 0)))
+
 
 def pictures(number: int = 20) -> list[np.ndarray]:
     """uint8 [h w 3], larger and smaller than what they become, wide and high: edges, ramps and noise."""

@@ -17,6 +17,7 @@ from vlm_jax.pretrained.places import (
     Heads,
     HeadsOut,
     Linear,
+    Patches,
     Rows,
     Same,
     Single,
@@ -81,6 +82,13 @@ def test_convolutions_turn_their_axes():
     (ours,) = Convolution(**NAMES).to_ours(theirs)
     assert ours.shape == (3, 4, 2, 5) and ours[1, 2, 0, 4] == theirs[4, 0, 1, 2]
     np.testing.assert_array_equal(Convolution(**NAMES).to_theirs(ours)[0], theirs)
+
+
+def test_patches_are_read_row_by_row_with_their_colours_last():
+    theirs = numbered(5, 2 * 2 * 3)
+    (ours,) = Patches(**NAMES, size=2).to_ours(theirs)
+    assert ours.shape == (2, 2, 3, 5) and ours[1, 0, 2, 4] == theirs[4, 8]
+    np.testing.assert_array_equal(Patches(**NAMES, size=2).to_theirs(ours)[0], theirs)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -37,6 +37,13 @@ def test_twenty_pictures_of_odd_sizes_are_the_reference_s(name, reference):
     np.testing.assert_allclose(normalised, reference[f"{name}_normalised"], atol=2e-5, rtol=1e-5)
 
 
+def test_twenty_pictures_of_every_shape_are_the_reference_s_patches(reference):
+    steps = transforms(processed.PATCHES)
+    for picture, theirs in zip(processed.pictures(), reference["patches"], strict=True):
+        ours = processed.patches(through(steps[:-1], picture))
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("config", "steps"),
     [

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.sharding import PartitionSpec
 
 from tests import model_zoo
 from tests.train import toys
@@ -18,6 +19,7 @@ from vlm_jax.train import checkpoints
 from vlm_jax.train.from_run import FromRun
 from vlm_jax.train.loop import train
 from vlm_jax.train.lora import Lora
+from vlm_jax.train.partition import Partition
 from vlm_jax.train.state import named_leaves, state_hash
 
 KEY = jax.random.key(7)
@@ -186,6 +188,18 @@ def test_what_never_changes_is_written_once(runs):
 def test_a_run_that_went_on_is_the_run_that_was_not_stopped(runs):
     _, whole, parts = runs
     assert state_hash(whole) == state_hash(parts)
+
+
+def test_the_base_lies_as_the_rules_say_and_is_the_same_on_every_device(runs):
+    mesh = Partition(mesh=(("data", 1), ("fsdp", 1)), rules=((r"hidden/kernel$", ("fsdp",)),))
+    shapes = jax.eval_shape(lambda: runs[1])
+    layout = mesh.build().state(shapes)
+    assert layout.collections["base"]["hidden"]["kernel"].spec == PartitionSpec("fsdp")
+    assert layout.collections["base"]["embed"]["embedding"].spec == PartitionSpec()
+    experiment = toys.experiment(model=adapted(), num_steps=2, evaluations=())
+    pmap = dataclasses.replace(experiment, partition=Partition(strategy="pmap"))
+    ours, theirs = train(pmap), runs[1]
+    assert state_hash(ours.collections["base"]) == state_hash(theirs.collections["base"])
 
 
 def test_a_damaged_base_is_noticed(runs, tmp_path):

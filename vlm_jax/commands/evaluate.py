@@ -82,9 +82,8 @@ def _about_run(
     command: Command, experiment: Any, variables: Any, workdir: Path, judge: Any
 ) -> dict[str, Any]:
     """What a result file says of the run."""
-    import jax
-
     from vlm_jax.report import record
+    from vlm_jax.train.state import count_parameters, parameters_of
 
     run = json.loads((workdir / "run.json").read_text())
     about = command.about() | {"command": run["command"]}
@@ -100,7 +99,7 @@ def _about_run(
         "commit": run["commit"],
         "device": run["device"],
         "hours": record.hours_of_training(workdir / "metrics.jsonl"),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "parameters": count_parameters(parameters_of(variables)),
     }
 
 

@@ -191,6 +191,41 @@ class ResizeShorter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ResizeToPatches:
+    """As large as `max_patches` squares of `patch_size` pixels allow, in whole squares of nearly the same proportions
+    (Tschannen et al. 2025, arXiv 2502.14786, section 2.4): 640 x 480 at 256 of 16 -> 288 x 224.
+
+    A batch takes pictures that come out in one shape.
+    """
+
+    patch_size: int
+    max_patches: int
+    method: Method = "bilinear"
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        image = picture_of(example, self)
+        return {**example, "image": _resized(example, self.size(*image.shape[:2]), self.method)}
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) for a picture of this one."""
+
+        def squares(scale: float) -> tuple[int, int]:
+            sides = (math.ceil(side * scale / self.patch_size) for side in (height, width))
+            return tuple(max(1, side) for side in sides)
+
+        # As the published processor looks for the scale, to the same precision: where two sizes are near, it decides.
+        low, high = 1e-6, 100.0
+        while high - low >= 1e-5:
+            middle = (low + high) / 2
+            if math.prod(squares(middle)) <= self.max_patches:
+                low = middle
+            else:
+                high = middle
+        rows, columns = squares(low)
+        return rows * self.patch_size, columns * self.patch_size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CentreCrop:
     """The middle `size` of a picture that is at least so large."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -155,16 +156,21 @@ class LearnedPositions(nn.Module, kw_only=True):
 
 
 def resize_grid(
-    positions: Float[Array, "n d"], old: tuple[int, int], new: tuple[int, int]
+    positions: Float[Array, "n d"],
+    old: tuple[int, int],
+    new: tuple[int, int],
+    method: Literal["bicubic", "bilinear"] = "bicubic",
 ) -> Float[Array, "m d"]:
-    """A grid of position vectors, row by row, interpolated (bicubic) to another size.
+    """A grid of position vectors, row by row, interpolated to another size; bilinear is antialiased.
 
     The same size gives the same numbers, exactly.
     """
     if old == new:
         return positions
     grid = positions.reshape(*old, positions.shape[-1])
-    grid = jax.image.resize(grid, (*new, grid.shape[-1]), method="cubic", antialias=False)
+    shape = (*new, grid.shape[-1])
+    kind, antialias = ("linear", True) if method == "bilinear" else ("cubic", False)
+    grid = jax.image.resize(grid, shape, method=kind, antialias=antialias)
     return grid.reshape(-1, grid.shape[-1])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from vlm_jax.data.files import sha256
 from vlm_jax.text.tokenizers import TokenizerFile
 
 SINGLE = "model.safetensors"
@@ -90,6 +91,17 @@ class Folder:
                 return file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path}: {name} cannot be read: {error}") from None
+
+    def check_sums(self, sums: tuple[str, ...]) -> None:
+        """Raises ValueError where the files of weights, in the order of their names, have other sha256 sums: a number
+        that has changed is seen by nothing else."""
+        files = sorted(set(self._shards.values()))
+        given = {file.name: sha256(file) for file in files}
+        if tuple(given.values()) != tuple(sums):
+            raise ValueError(
+                f"{self.path}: expected files of weights with sha256 {', '.join(sums)}; found "
+                f"{', '.join(f'{name} {value}' for name, value in given.items())}"
+            )
 
     def _file(self, name: str, what: str) -> Path:
         path = Path(self.path) / name

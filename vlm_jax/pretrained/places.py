@@ -91,6 +91,20 @@ class Convolution(Place):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Patches(Place):
+    """A linear layer over the numbers of a square, row by row, colours last: [out size*size*in] -> [size size in out]."""
+
+    size: int
+
+    def to_ours(self, tensor):
+        _check_rank(tensor, 2)
+        return (tensor.T.reshape(self.size, self.size, -1, tensor.shape[0]),)
+
+    def to_theirs(self, array):
+        return (array.reshape(-1, array.shape[-1]).T,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Heads(Place):
     """A linear layer into `num_heads` heads: [heads*d in] -> [in heads d]; its bias [heads*d] -> [heads d]."""
 

@@ -16,6 +16,7 @@ from vlm_jax.data.image_transforms import (
     Normalise,
     Resize,
     ResizeShorter,
+    ResizeToPatches,
 )
 from vlm_jax.data.pipeline import Transform
 from vlm_jax.pretrained.settings import Settings
@@ -34,7 +35,7 @@ class _Kind:
 
     size: int
     resample: int
-    resize: Literal["exact", "shorter", "crop_pct"]  # what one number for the size means
+    resize: Literal["exact", "shorter", "crop_pct", "patches"]  # what one number for the size means
     crop: int | None = None
     mean: Triple = HALF
     std: Triple = HALF
@@ -43,6 +44,7 @@ class _Kind:
 KINDS: Mapping[str, _Kind] = {
     "ViT": _Kind(224, 2, "exact"),
     "Siglip": _Kind(224, 3, "exact"),
+    "Siglip2": _Kind(256, 2, "patches"),
     "Blip": _Kind(384, 3, "exact", mean=CLIP_MEAN, std=CLIP_STD),
     "CLIP": _Kind(224, 3, "shorter", crop=224, mean=CLIP_MEAN, std=CLIP_STD),
     "MobileNetV2": _Kind(256, 2, "shorter", crop=224),
@@ -81,7 +83,12 @@ def _sizes(settings: Settings, kind: _Kind) -> tuple[Transform, ...]:
         raise ValueError(
             f"preprocessor_config.json: resample is {number}, expected one of {METHODS}"
         )
-    size, method = _size(settings, "size", kind.size, kind.resize), METHODS[number]
+    method = METHODS[number]
+    if kind.resize == "patches":
+        patch_size = settings.integer("patch_size", 16)
+        most = settings.integer("max_num_patches", kind.size)
+        return (ResizeToPatches(patch_size=patch_size, max_patches=most, method=method),)
+    size = _size(settings, "size", kind.size, kind.resize)
     if not isinstance(size, int):
         return (Resize(size=size, method=method),)
     if kind.resize != "crop_pct":

@@ -73,7 +73,9 @@ class Settings:
 
     def integer(self, key: str, default: int | None = _MISSING) -> int:
         """A whole number, 0 or more; None only where that is the default."""
-        return self._of_type(key, default, int, lambda value: value >= 0, "a whole number")
+        most = most_of(key)
+        what = f"a whole number, at most {most:,}"
+        return self._of_type(key, default, int, lambda value: 0 <= value <= most, what)
 
     def number(self, key: str, default: float | None = _MISSING) -> float:
         found = self._of_type(key, default, int | float, lambda value: value == value, "a number")
@@ -86,8 +88,10 @@ class Settings:
         """Whole numbers; a single one is a tuple of one."""
         found = self._get(key, default)
         found = (found,) if type(found) is int else found
-        if not isinstance(found, list | tuple) or not all(type(n) is int and n >= 0 for n in found):
-            raise self._error(key, found, "whole numbers")
+        most = most_of(key)
+        whole = isinstance(found, list | tuple) and all(type(n) is int for n in found)
+        if not whole or not all(0 <= n <= most for n in found):
+            raise self._error(key, found, f"whole numbers, at most {most:,}")
         return tuple(found)
 
     def numbers(self, key: str, default: tuple[float, ...] = _MISSING) -> tuple[float, ...]:
@@ -190,6 +194,11 @@ class Settings:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         return ValueError(f"{self._name}: {key} is {shown}, expected {expected}")
+
+
+def most_of(key: str) -> int:
+    """More than any model has, and so few that a list of as many is soon made."""
+    return 1_000 if "layer" in key or key == "depths" else 10_000_000
 
 
 def _is_number(x: Any) -> bool:

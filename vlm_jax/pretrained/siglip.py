@@ -1,7 +1,9 @@
-"""SigLIP (Zhai et al. 2023) and the SigLIP 2 of one resolution (Tschannen et al. 2025): SiglipModel, SiglipVisionModel.
+"""SigLIP (Zhai et al. 2023) and SigLIP 2 (Tschannen et al. 2025, arXiv 2502.14786): SiglipModel, SiglipVisionModel, and
+Siglip2Model, which takes pictures of every shape.
 
 The texts are read at the full length, filled with the token that the model was trained with; the vector of the last
-place stands for all. SigLIP 2 has Gemma's tokenizer and is otherwise the same.
+place stands for all. SigLIP 2 of one resolution has Gemma's tokenizer and is otherwise a SiglipModel. Pictures of a
+batch have one shape here, in whole patches; there they come as patches with a mask.
 """
 
 import math
@@ -14,6 +16,7 @@ from vlm_jax.pretrained import clip, clip_vision
 from vlm_jax.pretrained.places import (
     FusedHeads,
     HeadsOut,
+    Patches,
     Place,
     Same,
     Single,
@@ -24,14 +27,37 @@ from vlm_jax.pretrained.places import (
     norm,
 )
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings, image
+from vlm_jax.vision.vit import BilinearGrid, Vit
 
 
 def read_model(settings: Settings) -> Family:
     """Both towers: batch["image"] and batch["text"] to vectors of length 1, the scale of their products and its bias."""
+    encoder = clip_vision.siglip(settings.inner("vision_config"))
+    return _two_towers(settings, encoder, clip_vision.siglip_places(encoder))
+
+
+def read_model_of_any_shape(settings: Settings) -> Family:
+    """The same, its positions resized to the grid of each picture, its patches a linear layer."""
+    vision = settings.inner("vision_config")
+    number = vision.integer("num_patches", 256)
+    side = math.isqrt(number)
+    if side * side != number:
+        raise ValueError(f"config.json: num_patches is {number}, expected those of a square")
+    encoder = clip_vision.siglip(vision, positions=BilinearGrid)
+    size = (side * encoder.patch_size,) * 2
+    patches = Patches(
+        ours="patches/kernel", theirs="embeddings.patch_embedding.weight", size=encoder.patch_size
+    )
+    found = clip_vision.siglip_places(encoder)
+    found = tuple(patches if place.ours == patches.ours else place for place in found)
+    return _two_towers(settings, encoder.clone(image_size=size), found)
+
+
+def _two_towers(settings: Settings, encoder: Vit, places: tuple[Place, ...]) -> Family:
     vision, text = settings.inner("vision_config"), settings.inner("text_config")
     vision.expect("vision_use_head", True)
     rows = text.token_rows(text.integer("vocab_size", 32000))
-    encoder, pooling = clip_vision.siglip(vision), vision_pooling(vision)
+    pooling = vision_pooling(vision)
     width = text.integer("projection_size", text.integer("hidden_size", 768))
     if width != encoder.width:
         raise ValueError(
@@ -48,14 +74,15 @@ def read_model(settings: Settings) -> Family:
         project=False,
     )
     found = (
-        *below(clip_vision.siglip_places(encoder), "image_encoder/", "vision_model."),
+        *below(places, "image_encoder/", "vision_model."),
         *below(pooling_places(pooling), "image_pooling/", "vision_model.head."),
         *below(clip.text_places(model.text_encoder, rows), "text_encoder/", "text_model."),
         *linear("text_pooling/linear", "text_model.head"),
         Single(ours="log_scale", theirs="logit_scale"),
         Single(ours="bias", theirs="logit_bias"),
     )
-    return Family(model, found, (clip.example(vision),))
+    example = {**clip.example(vision), "image": clip_vision.image_of(vision, encoder)}
+    return Family(model, found, (example,))
 
 
 def read_vision(settings: Settings) -> Family:
@@ -69,7 +96,11 @@ def read_vision(settings: Settings) -> Family:
     return Family(encoder, found, (image(settings),))
 
 
-READERS = {"SiglipModel": read_model, "SiglipVisionModel": read_vision}
+READERS = {
+    "SiglipModel": read_model,
+    "SiglipVisionModel": read_vision,
+    "Siglip2Model": read_model_of_any_shape,
+}
 
 
 def vision_pooling(settings: Settings) -> AttentionPooling:

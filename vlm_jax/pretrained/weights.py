@@ -116,7 +116,12 @@ def read(
     if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
         tokenizer = folder.tokenizer()
     settings = Settings(config, tokenizer)
-    family = readers[known[0]](settings)
+    try:
+        family = readers[known[0]](settings)
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{folder.path}: config.json has settings that do not go together: {type(error).__name__}: {error}"
+        ) from error
     return family._replace(places=spelled(family, folder)), settings.ignored()
 
 
@@ -162,7 +167,8 @@ class PublishedWeights:
     of other classes. `tokenizer` is the experiment's, where a text is read, so that each row is the same token's.
 
     `folder` may be 'owner/name' of the hub, at the commit `revision`. With an `architecture` the file is read as that
-    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted.
+    one: "BertModel", where config.json says BertForMaskedLM and the encoder alone is wanted. `sha256` are the sums of the
+    files of weights, in the order of their names, where they have to be those very ones.
     """
 
     folder: str
@@ -172,6 +178,7 @@ class PublishedWeights:
     architecture: str | None = None
     tokenizer: Any = None
     fresh: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
 
     def __call__(self, variables: Variables) -> Variables:
         """Given params, params; given variables, with the other collections too."""
@@ -185,6 +192,8 @@ class PublishedWeights:
 
     def _filled(self, variables: Variables, only: str = "") -> Variables:
         opened = open_folder(self.folder, self.revision)
+        if self.sha256:
+            opened.check_sums(self.sha256)
         family, _ = read(opened, self.tokenizer, self.architecture)
         leaves = named(variables)
         if not any(_is_below(self.part, name) for place in family.places for name in place.ours):

@@ -12,7 +12,7 @@ from vlm_jax.train.evaluation import Evaluator
 from vlm_jax.train.experiment import Experiment, check
 from vlm_jax.train.interrupts import Interrupted, StopRequest
 from vlm_jax.train.logs import Console, JsonLines, Log, Tee
-from vlm_jax.train.state import State, count_parameters, init_state, seed_keys
+from vlm_jax.train.state import State, init_state, seed_keys
 from vlm_jax.train.steps import train_step
 
 CONSOLE = Console()
@@ -63,7 +63,7 @@ def train(experiment: Experiment, workdir: Path | None = None, log: Log = CONSOL
             writer.add(lines)
             done = progress.finished(experiment, step)
             runs.describe(experiment, workdir, step, writer.message, finished=done)
-        writer.message(f"{count_parameters(shapes.params):,} parameters, from step {step}")
+        writer.message(f"{runs.parameters(shapes)}, from step {step}")
         writer.start(step)
 
         def pure(axis):

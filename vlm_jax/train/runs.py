@@ -25,8 +25,9 @@ from vlm_jax.train.checkpoints import Checkpoints, Mismatch, Restored, write_jso
 from vlm_jax.train.evaluation import Evaluation, Results
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.logs import Writer
-from vlm_jax.train.state import State, float32, named_leaves
+from vlm_jax.train.state import State, count_parameters, float32, named_leaves
 from vlm_jax.train.steps import gradient_sums, step_key, task_at
+from vlm_jax.types import BASE
 
 LAG = 2  # steps whose metrics may still be on the device: reading older ones does not hold the device up
 MAX_LISTED = 20
@@ -258,6 +259,13 @@ def load_pretrained(
     params = collections.pop("params")
     ema = None if single.ema is None else float32(params)
     return layout.place_state(single.replace(params=params, collections=collections, ema=ema))
+
+
+def parameters(state: State) -> str:
+    """How many there are, and how many beside them a run never changes."""
+    number, base = count_parameters(state.params), state.collections.get(BASE)
+    beside = f" beside {count_parameters(base):,} that stay" if base else ""
+    return f"{number:,} parameters{beside}"
 
 
 def report(evaluation: Evaluation, workdir: Path | None, step: int, results: Results) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vlm_jax.types import CARRY, Array, Batch, Variables
+from vlm_jax.types import BASE, CARRY, Array, Batch, Variables
 
 
 @flax.struct.dataclass
@@ -92,6 +92,11 @@ def float32(tree: Any) -> Any:
 def count_parameters(params: Any) -> int:
     """The number of scalars in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def parameters_of(variables: Variables) -> Variables:
+    """Of all variables the parameters, those that a run never changes among them."""
+    return {name: tree for name, tree in variables.items() if name in ("params", BASE)}
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

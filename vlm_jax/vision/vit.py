@@ -1,7 +1,7 @@
 """Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929), with its common variations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ class LearnedGrid(nn.Module, kw_only=True):
     grid: tuple[int, int]
     num_extra: int  # tokens before the grid
     stddev: float = 0.02
+    method: Literal["bicubic", "bilinear"] = "bicubic"
 
     @nn.compact
     def __call__(
@@ -32,8 +33,14 @@ class LearnedGrid(nn.Module, kw_only=True):
         shape = (number, tokens.shape[-1])
         positions = self.param("positions", nn.initializers.normal(self.stddev), shape)
         extra, places = positions[: self.num_extra], positions[self.num_extra :]
-        places = resize_grid(places, self.grid, grid)
+        places = resize_grid(places, self.grid, grid, self.method)
         return tokens + jnp.concatenate([extra, places]).astype(tokens.dtype)
+
+
+class BilinearGrid(LearnedGrid, kw_only=True):
+    """The same, antialiased where it shrinks: for pictures of every shape (Tschannen et al. 2025, arXiv 2502.14786)."""
+
+    method: Literal["bicubic", "bilinear"] = "bilinear"
 
 
 class SinusoidalGrid(nn.Module, kw_only=True):
