@@ -1,11 +1,11 @@
 """What models whose text keeps places for a picture are compared by: states, logits, greedy answers to a prompt."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tests.pretrained.published import computed, picture
-from vlm_jax.types import EOS, PAD
+from vlm_jax.decoding.sampling import Greedy
+from vlm_jax.tasks.generation import write
 
 LENGTH = 6
 IMAGE, LINE_BREAK = 119, 108
@@ -75,26 +75,12 @@ def ours(found, arrays):
 def answers(found, batch) -> np.ndarray:
     """Greedy, to the prompt of each row."""
     prompt = batch["target"][:, : -_ANSWER.shape[1]]
-    apply = found.model.apply
 
     @jax.jit
     def run(variables, batch):
-        memory = apply(variables, batch, train=False, method="encode")
+        memory = found.model.apply(variables, batch, train=False, method="encode")
+        greedy = Greedy(max_length=LENGTH, banned=())
+        said = write(found.model, variables, memory, greedy, batch_size=2, prompt=prompt)
+        return said.tokens[:, 0]
 
-        def start(module):
-            cache = module.initial_cache(memory, 2, prompt.shape[1] + LENGTH)
-            return module.decoder.extend(prompt, cache, memory)
-
-        logits, cache = apply(variables, method=start)
-
-        def body(carry, _):
-            token, cache = carry
-            logits, cache = apply(variables, token, cache, memory, method="step")
-            return (jnp.argmax(logits, -1), cache), token
-
-        first = jnp.argmax(logits[:, -1], -1)
-        return jax.lax.scan(body, (first, cache), length=LENGTH)[1].T
-
-    tokens = np.array(run(found.variables, batch))
-    ended = np.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
-    return np.where(ended, PAD, tokens)
+    return run(found.variables, batch)

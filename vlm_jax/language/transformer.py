@@ -265,7 +265,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
         if self.image_token is None or memory is None:
             return x
         images = tokens == self.image_token
-        index = jnp.cumsum(images, axis=1) - 1 + num_images
+        index = positions(images) + num_images
         rows = jnp.arange(tokens.shape[0])[:, None]
         values = jnp.where(memory.mask[..., None], memory.values, jnp.nan).astype(x.dtype)
         values = values.at[rows, index].get(mode="fill", fill_value=jnp.nan)
@@ -387,9 +387,8 @@ def in_prompt(tokens: Int[Array, "b l"], end: int) -> Bool[Array, "b l"]:
 
     end 9: [[5, 9, 6], [5, 6, 7]] -> [[1, 1, 0], [0, 0, 0]]
     """
-    ends = jnp.cumsum(tokens == end, axis=1)
-    before = ends - (tokens == end) == 0
-    return before & (ends[:, -1:] > 0)
+    ends = tokens == end
+    return (positions(ends) == 0) & ends.any(axis=1, keepdims=True)
 
 
 class PlacedEmbedding(nn.Module, kw_only=True):

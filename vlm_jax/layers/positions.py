@@ -79,17 +79,16 @@ def rotary(
     x: Float[Array, "b l i d"],
     positions: Int[Array, "b l"],
     *,
-    base: float = 10000.0,
     form: Rotary | None = None,
 ) -> Float[Array, "b l i d"]:
     """Su et al. 2021, eq. 34: each pair (x_j, x_{j + d/2}) turned by the angle p base^(-2j / d).
 
     The pairing is GPT-NeoX's (halves), which Llama's published weights use. The product of a
-    rotated query and a rotated key depends on the difference of their positions only. A `form` takes the place of `base`.
+    rotated query and a rotated key depends on the difference of their positions only.
     """
     if x.shape[-1] % 2:
         raise ValueError(f"rotary was given head width {x.shape[-1]}; expected an even one.")
-    form = form or Rotary(base=base)
+    form = form or Rotary()
     angles = positions[..., None, None] * form.frequencies(x.shape[-1] // 2)  # [b l 1 d/2]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

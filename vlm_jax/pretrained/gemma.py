@@ -6,6 +6,8 @@ every other block see a window only; the third norms queries and keys instead of
 six, which turn queries and keys at a base of their own.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -22,15 +24,15 @@ WINDOW = {"sliding_attention": True, "full_attention": False}
 
 def read(settings: Settings) -> Family:
     """A language model: logits of the token after each of batch["target"]."""
-    return _language_model(settings, first(settings, rows(settings)))
+    return _language_model(settings, first)
 
 
 def read_second(settings: Settings) -> Family:
-    return _language_model(settings, second(settings, rows(settings)))
+    return _language_model(settings, second)
 
 
 def read_third(settings: Settings) -> Family:
-    return _language_model(settings, third(settings, rows(settings)))
+    return _language_model(settings, third)
 
 
 READERS = {
@@ -47,13 +49,13 @@ def rows(settings: Settings) -> TokenRows:
 def first(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     """GemmaForCausalLM's decoder."""
     layers = (Layer(rotary=llama.rotary(settings)),)
-    return _decoder(settings, rows, Form(**_form(settings, 256)), layers, **fields)
+    return _decoder(settings, rows, Form(**_form(settings)), layers, **fields)
 
 
 def second(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     """Gemma2ForCausalLM's decoder."""
     form = Form(
-        **_form(settings, 256),
+        **_form(settings),
         scale=settings.number("query_pre_attn_scalar", 256.0) ** -0.5,
         soft_cap=settings.number("attn_logit_softcapping", 50.0),
         final_soft_cap=settings.number("final_logit_softcapping", 30.0),
@@ -68,7 +70,7 @@ def third(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     settings.expect("attn_logit_softcapping", None)
     settings.expect("use_bidirectional_attention", False)
     form = Form(
-        **_form(settings, 256),
+        **_form(settings),
         scale=settings.number("query_pre_attn_scalar", 256.0) ** -0.5,
         final_soft_cap=settings.number("final_logit_softcapping", None),
         query_key_norm=_norm(settings),
@@ -84,10 +86,10 @@ def third(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     return _decoder(settings, rows, form, _layers(settings, 6, near, far), **fields)
 
 
-def _form(settings: Settings, head_width: int) -> dict:
+def _form(settings: Settings) -> dict:
     settings.expect("attention_bias", False)
     return {
-        "head_width": settings.integer("head_dim", head_width),
+        "head_width": settings.integer("head_dim", 256),
         "use_bias": False,
         "gated": True,
         "add_places": False,
@@ -137,9 +139,11 @@ def _decoder(
     )
 
 
-def _language_model(settings: Settings, decoder: TransformerDecoder) -> Family:
+def _language_model(settings: Settings, make: Callable[..., TransformerDecoder]) -> Family:
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-    found = below(places(decoder, rows(settings)), ours="decoder/")
+    known = rows(settings)
+    decoder = make(settings, known)
+    found = below(places(decoder, known), ours="decoder/")
     return Family(Generator(decoder=decoder), found, ({"target": tokens},))
 
 

@@ -65,10 +65,10 @@ def decoder(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder
     )
 
 
-def rotary(settings: Settings, key: str = "rope_parameters", base: float = 10000.0) -> Rotary:
+def rotary(settings: Settings, base: float = 10000.0) -> Rotary:
     """Of rope_theta and rope_scaling, or of rope_parameters, which newer files have for both."""
     base = settings.number("rope_theta", base)
-    for name in (key, "rope_scaling"):
+    for name in ("rope_parameters", "rope_scaling"):
         if settings.has(name):
             return rotary_of(settings.inner(name), base)
     return Rotary(base=base)
