@@ -15,7 +15,6 @@ from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained import bert
 from vlm_jax.pretrained.places import (
-    FusedHeads,
     HeadsOut,
     Place,
     Same,
@@ -23,6 +22,7 @@ from vlm_jax.pretrained.places import (
     TokenRows,
     below,
     convolution,
+    fused,
     linear,
     norm,
 )
@@ -112,11 +112,8 @@ def _vit_places(vit: Vit) -> tuple[Place, ...]:
 
 
 def _vit_block(heads: int) -> Iterator[Place]:
-    parts, number = ("query", "key", "value"), (heads,) * 3
     yield from norm("attention_norm", "layer_norm1")
-    for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
-        names = tuple(f"attention/{part}/{ours}" for part in parts)
-        yield FusedHeads(ours=names, theirs=f"self_attn.qkv.{theirs}", heads=number)
+    yield from fused("attention", "self_attn.qkv.weight", "self_attn.qkv.bias", heads)
     output = {"ours": "attention/output/kernel", "theirs": "self_attn.projection.weight"}
     yield HeadsOut(**output, num_heads=heads)
     yield Same(ours="attention/output/bias", theirs="self_attn.projection.bias")

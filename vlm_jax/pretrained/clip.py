@@ -21,7 +21,7 @@ def read_model(settings: Settings) -> Family:
     rows = text.token_rows(text.integer("vocab_size", 49408))
     model = TwoTower(
         image_encoder=clip_vision.clip(vision, keep_class_token=True),
-        text_encoder=text_encoder(text, rows),
+        text_encoder=text_encoder(text, rows, (512, 8, 2048, 77), "quick_gelu", 1e-5, causal=True),
         width=settings.integer("projection_dim", 512),
         image_pooling=first_pool,
         text_pooling=last_pool,
@@ -51,19 +51,29 @@ def example(vision: Settings, size: int = 224) -> dict[str, jax.ShapeDtypeStruct
     return {"image": image(vision, size), "text": jax.ShapeDtypeStruct((1, 4), jnp.int32)}
 
 
-def text_encoder(settings: Settings, rows: TokenRows) -> TransformerEncoder:
+def text_encoder(
+    settings: Settings,
+    rows: TokenRows,
+    sizes: tuple[int, int, int, int],
+    activation: str,
+    epsilon: float,
+    **fields,
+) -> TransformerEncoder:
+    """The text tower of CLIP and SigLIP. The width, heads, hidden units and length in `sizes`, the activation and the
+    norm's epsilon are what a file that leaves them out means."""
+    width, num_heads, hidden, length = sizes
     return TransformerEncoder(
         vocab_size=len(rows.ids),
-        width=settings.integer("hidden_size", 512),
+        width=settings.integer("hidden_size", width),
         num_layers=settings.integer("num_hidden_layers", 12),
-        num_heads=settings.integer("num_attention_heads", 8),
-        hidden=settings.integer("intermediate_size", 2048),
-        max_length=settings.integer("max_position_embeddings", 77),
+        num_heads=settings.integer("num_attention_heads", num_heads),
+        hidden=settings.integer("intermediate_size", hidden),
+        max_length=settings.integer("max_position_embeddings", length),
         attention_dropout_rate=settings.number("attention_dropout", 0.0),
-        activation=settings.choice("hidden_act", ACTIVATIONS, "quick_gelu"),
-        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-5)),
+        activation=settings.choice("hidden_act", ACTIVATIONS, activation),
+        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", epsilon)),
         form=Form(scale_words=False),
-        causal=True,
+        **fields,
     )
 
 

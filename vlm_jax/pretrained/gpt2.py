@@ -10,7 +10,6 @@ from vlm_jax.language.transformer import Form, TransformerDecoder
 from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained.places import (
-    FusedHeads,
     HeadsOut,
     Place,
     Rows,
@@ -19,6 +18,7 @@ from vlm_jax.pretrained.places import (
     TokenRows,
     Unused,
     below,
+    fused,
     norm,
 )
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings
@@ -108,14 +108,8 @@ def _linear(ours: str, theirs: str):
 
 
 def _fused(parts: tuple[str, ...], ours: str, theirs: str, heads: int):
-    """Some of query, key and value, one after another in one tensor."""
-    for kind, theirs_kind in (("kernel", "weight"), ("bias", "bias")):
-        names = tuple(f"{ours}/{part}/{kind}" for part in parts)
-        number = (heads,) * len(parts)
-        transposed = kind == "kernel"
-        yield FusedHeads(
-            ours=names, theirs=f"{theirs}.{theirs_kind}", heads=number, transposed=transposed
-        )
+    names = (f"{theirs}.weight", f"{theirs}.bias")
+    return fused(ours, *names, heads, parts=parts, transposed=True)
 
 
 def _output(ours: str, theirs: str, heads: int):

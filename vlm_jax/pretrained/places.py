@@ -273,6 +273,23 @@ def linear(ours: str, theirs: str, *, bias: bool = True) -> Iterator[Place]:
         yield Same(ours=f"{ours}/bias", theirs=f"{theirs}.bias")
 
 
+def fused(
+    ours: str,
+    weight: str,
+    bias: str,
+    num_heads: int,
+    *,
+    parts: tuple[str, ...] = ("query", "key", "value"),
+    transposed: bool = False,
+) -> Iterator[Place]:
+    """Some of query, key and value of MultiHeadAttention, one after another in one tensor, and their biases in another;
+    `transposed` is the weight's, as FusedHeads has it."""
+    heads = (num_heads,) * len(parts)
+    kernels = tuple(f"{ours}/{part}/kernel" for part in parts)
+    yield FusedHeads(ours=kernels, theirs=weight, heads=heads, transposed=transposed)
+    yield FusedHeads(ours=tuple(f"{ours}/{part}/bias" for part in parts), theirs=bias, heads=heads)
+
+
 def convolution(ours: str, theirs: str, *, bias: bool = True) -> Iterator[Place]:
     yield Convolution(ours=f"{ours}/kernel", theirs=f"{theirs}.weight")
     if bias:

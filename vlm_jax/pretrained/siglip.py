@@ -8,13 +8,12 @@ batch have one shape here, in whole patches; there they come as patches with a m
 
 import math
 
-from vlm_jax.language.transformer import Form, TransformerEncoder
+from vlm_jax.language.transformer import TransformerEncoder
 from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.layers.pooling import AttentionPooling, LinearPooling, last_pool
 from vlm_jax.models.two_tower import TwoTower
 from vlm_jax.pretrained import clip, clip_vision
 from vlm_jax.pretrained.places import (
-    FusedHeads,
     HeadsOut,
     Patches,
     Place,
@@ -23,6 +22,7 @@ from vlm_jax.pretrained.places import (
     TokenRows,
     Unused,
     below,
+    fused,
     linear,
     norm,
 )
@@ -114,9 +114,10 @@ def vision_pooling(settings: Settings) -> AttentionPooling:
 
 def pooling_places(pooling: AttentionPooling) -> tuple[Place, ...]:
     """Its attention is PyTorch's own, which keeps query, key and value in one."""
-    parts, heads = ("query", "key", "value"), (pooling.num_heads,) * 3
+    names = ("attention.in_proj_weight", "attention.in_proj_bias")
     found = [
         Same(ours="query", theirs="probe"),
+        *fused("attention", *names, pooling.num_heads),
         HeadsOut(
             ours="attention/output/kernel",
             theirs="attention.out_proj.weight",
@@ -127,9 +128,6 @@ def pooling_places(pooling: AttentionPooling) -> tuple[Place, ...]:
         *linear("mlp/hidden_layer", "mlp.fc1"),
         *linear("mlp/output_layer", "mlp.fc2"),
     ]
-    for ours, theirs in (("kernel", "weight"), ("bias", "bias")):
-        names = tuple(f"attention/{part}/{ours}" for part in parts)
-        found.append(FusedHeads(ours=names, theirs=f"attention.in_proj_{theirs}", heads=heads))
     return tuple(found)
 
 
@@ -137,16 +135,5 @@ def text_encoder(settings: Settings, rows: TokenRows) -> TransformerEncoder:
     number = settings.integer("vocab_size", 32000)
     # SigLIP fills texts with </s>, 1; SigLIP 2's files say nothing of it, and are filled with Gemma's <pad>, 0.
     fill = settings.integer("pad_token_id", 1 if number <= 32000 else 0)
-    return TransformerEncoder(
-        vocab_size=len(rows.ids),
-        width=settings.integer("hidden_size", 768),
-        num_layers=settings.integer("num_hidden_layers", 12),
-        num_heads=settings.integer("num_attention_heads", 12),
-        hidden=settings.integer("intermediate_size", 3072),
-        max_length=settings.integer("max_position_embeddings", 64),
-        attention_dropout_rate=settings.number("attention_dropout", 0.0),
-        activation=settings.choice("hidden_act", ACTIVATIONS, "gelu_pytorch_tanh"),
-        norm=LayerNorm(epsilon=settings.number("layer_norm_eps", 1e-6)),
-        form=Form(scale_words=False),
-        filled_with=rows.ids.index(fill),
-    )
+    sizes, fill = (768, 12, 3072, 64), rows.ids.index(fill)
+    return clip.text_encoder(settings, rows, sizes, "gelu_pytorch_tanh", 1e-6, filled_with=fill)
