@@ -24,6 +24,7 @@ import dataclasses
 import sys
 
 from vlm_jax.data import image_transforms as images
+from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
 from vlm_jax.data.source import Tfds
@@ -103,8 +104,8 @@ def _tokenizer(
     def pipeline(split: str, *, train: bool = False) -> Pipeline:
         source = Tfds("scenes", split, config=config)
         return Pipeline(
-            source=source if train else Prompted(source),
-            transforms=(*pixels(), Keep(keys=("image",))),
+            source=Held(source if train else Prompted(source), pixels()),
+            transforms=(Keep(keys=("image",)),),
             batch_size=batch_size if train else 100,
             train=train,
             num_workers=1,
