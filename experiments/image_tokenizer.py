@@ -23,11 +23,9 @@ Departures from van den Oord et al.:
 import dataclasses
 import sys
 
-from vlm_jax.data import image_transforms as images
-from vlm_jax.data.held import Held
+from experiments.datasets import SCALE, SCENE, held_scenes
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
-from vlm_jax.data.source import Tfds
 from vlm_jax.data.text_transforms import Keep
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser, VectorQuantiser
 from vlm_jax.main import main
@@ -90,7 +88,7 @@ def image_tokenizer(
 
 def pixels() -> tuple:
     """A picture file -> float32 [64 64 3] on the scale that `Reconstruction` and `TextToImage` undo."""
-    return (images.Decode(), images.Resize(size=64), images.Normalise(mean=(0.5,), std=(0.5,)))
+    return (*SCENE, SCALE)
 
 
 def _tokenizer(
@@ -101,11 +99,12 @@ def _tokenizer(
     num_steps: int = 8000,
     peak: float = 2e-3,
 ) -> Experiment:
+    pictures = held_scenes(config)
+
     def pipeline(split: str, *, train: bool = False) -> Pipeline:
-        source = Tfds("scenes", split, config=config)
         return Pipeline(
-            source=Held(source if train else Prompted(source), pixels()),
-            transforms=(Keep(keys=("image",)),),
+            source=pictures[split] if train else Prompted(pictures[split]),
+            transforms=(SCALE, Keep(keys=("image",))),
             batch_size=batch_size if train else 100,
             train=train,
             num_workers=1,

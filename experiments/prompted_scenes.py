@@ -4,7 +4,7 @@ caption. All with the same words, so that a model of the one goes on with the ot
 import dataclasses
 from typing import Any
 
-from vlm_jax.data import image_transforms as images
+from experiments.datasets import SCALE, held_scenes
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import Prompt, TokenizeAnswer
 from vlm_jax.data.questions import EachQuestion
@@ -22,7 +22,6 @@ from vlm_jax.train.optimizers import AdamW, WarmupCosine
 
 VOCAB_SIZE, IMAGE = 128, 127  # 108 ends a prompt, as in Gemma's vocabulary; no word has these rows
 LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
-SPLITS = ("train", "validation", "test", "test_unseen")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,14 +36,14 @@ class PromptedScenes:
 
 def answers(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
     """Questions of seven types, answers of one word."""
-    sources = {split: EachQuestion(source) for split, source in _records(config).items()}
+    sources = {split: EachQuestion(source) for split, source in held_scenes(config).items()}
     prompt = _prompt(config, "<image><bos>{question}", places, 18)
     return _prompted(sources, sources["train"], (), prompt, "answer", 2, batch_size)
 
 
 def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
     """Captions, whose prompt is the picture and BOS."""
-    sources = _records(config)
+    sources = held_scenes(config)
     prompt = _prompt(config, "<image><bos>", places, 2)
     train = EachCaption(sources["train"])
     return _prompted(sources, train, (FirstCaption(),), prompt, "caption", 35, batch_size)
@@ -103,10 +102,6 @@ def adam_w(num_steps: int, *, peak: float) -> AdamW:
     return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
 
 
-def _records(config: str | None) -> dict[str, Source]:
-    return {split: Tfds("scenes", split, config=config) for split in SPLITS}
-
-
 def _prompt(config: str | None, template: str, places: int, words: int) -> Prompt:
     tokenizer = WordTokenizer(
         corpus=Tfds("scenes", "train", config=config),
@@ -132,14 +127,13 @@ def _prompted(
     max_answer: int,
     batch_size: int,
 ) -> PromptedScenes:
-    before = (images.Decode(), images.Resize(size=64), images.Normalise(mean=(0.5,), std=(0.5,)))
     answer = TokenizeAnswer(prompt=prompt, max_length=prompt.length + max_answer, key=key)
 
     def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
         keys = ("image", "target", "predicted") + (() if train else ("prompt",))
         return Pipeline(
             source=source,
-            transforms=(*before, *transforms, answer, Keep(keys=keys)),
+            transforms=(SCALE, *transforms, answer, Keep(keys=keys)),
             batch_size=batch_size if train else 100,
             train=train,
             num_workers=1,

@@ -7,10 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.datasets import mobilenet_features
-from vlm_jax.data import image_transforms as images
+from experiments.datasets import SCALE, held_scenes, mobilenet_features
 from vlm_jax.data.datasets.scenes_questions import ANSWERS, AskAnew
-from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
 from vlm_jax.data.source import Source, Tfds
@@ -68,13 +66,10 @@ def scenes(
 
     8,000 / 500 / 1,000 pictures, and 500 with pairs of colour and shape that training never shows (`test_unseen`).
     """
-    splits = ("train", "validation", "test", "test_unseen")
-    decode = (images.Decode(), images.Resize(size=64))
-    records = {split: Tfds("scenes", split, config=config) for split in splits}
-    sources = {split: EachQuestion(Held(records[split], decode)) for split in splits}
-    tokenizer = WordTokenizer(corpus=records["train"], vocab_size=64, texts="questions")
-    before = (images.Normalise(mean=(0.5,), std=(0.5,)),)
-    data = _questions(sources, tokenizer, ANSWERS, before, batch_size, 18, seed=seed)
+    pictures = held_scenes(config)
+    sources = {split: EachQuestion(source) for split, source in pictures.items()}
+    tokenizer = WordTokenizer(corpus=pictures["train"].source, vocab_size=64, texts="questions")
+    data = _questions(sources, tokenizer, ANSWERS, (SCALE,), batch_size, 18, seed=seed)
     if anew is None:
         return data
     drawn = dataclasses.replace(data.train, transforms=(anew, *data.train.transforms))
