@@ -26,6 +26,7 @@ from typing import Any
 from experiments import image_tokenizer, picture_data
 from vlm_jax.data.codes import CodesToTarget
 from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.sampling import EachCaption
 from vlm_jax.data.source import Tfds
@@ -129,7 +130,7 @@ def _painter(
             dtype="int32",
         )
         return Pipeline(
-            source=EachCaption(codes),
+            source=EachCaption(Held(codes, ())),
             transforms=(
                 CodesToTarget(num_codes=image_tokenizer.NUM_CODES),
                 Tokenize(tokenizer=data.tokenizer, max_length=data.max_length, output="text"),

@@ -409,13 +409,28 @@ def test_the_console_prints_lines_and_a_bar(capsys, monkeypatch):
         writer = logs.Console().open(None, 10)
         writer.start(0)
         writer.step(5)
-        writer.numbers(5, "train", {"loss": 1.25})
+        writer.numbers(5, "train", {"loss": 1.25, "steps_per_second": 4.0})
         writer.numbers(5, "validation", {"bleu_4": 19.5})
         writer.message("note [x]")
         writer.close()
         printed = capsys.readouterr().err
-        for text in ("1.25", "left", "validation: bleu_4 19.5", "note [x]"):
+        for text in ("1.25", "4 steps/s", "left", "validation: bleu_4 19.5", "note [x]"):
             assert text in printed, (terminal, text)
+
+
+def test_the_time_left_counts_from_the_first_line_on(capsys, monkeypatch):
+    clock = iter((100.0, 110.0))
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    writer = logs.Console().open(None, 400)
+    writer.start(0)
+    writer.numbers(50, "train", {"loss": 1.0, "steps_per_second": 0.5})  # compiled in here
+    writer.numbers(
+        100, "train", {"loss": 1.0, "steps_per_second": 25.0}
+    )  # 5 s of 10 in an evaluation
+    first, second = capsys.readouterr().err.splitlines()
+    assert "0.5 steps/s, 0:11:40 left" in first
+    assert "25 steps/s, 0:01:00 left" in second
 
 
 def test_tensorboard_events_are_written(tmp_path):

@@ -178,22 +178,28 @@ def _shown(numbers: Mapping[str, float]) -> str:
 class _Lines(Writer):
     def __init__(self, num_steps: int):
         self._num_steps = num_steps
-        self._clock: tuple[float, int] | None = None
-
-    def start(self, step):
-        self._clock = (time.monotonic(), step)
+        self._clock: tuple[float, int] | None = None  # at the first line, when all is compiled
 
     def numbers(self, step, name, numbers):
-        left = ""
-        if name == "train" and self._clock is not None:
-            seconds, first = time.monotonic() - self._clock[0], self._clock[1]
-            rate = (step - first) / max(seconds, 1e-9)
-            left = f"  {rate:.3g} steps/s, {_duration((self._num_steps - step) / max(rate, 1e-9))} left"
+        pace = ""
+        if name == "train" and "steps_per_second" in numbers:
+            rate = numbers["steps_per_second"]
+            pace = f"  {rate:.3g} steps/s, {_duration(self._seconds_left(step, rate))} left"
         print(
-            f"step {step}/{self._num_steps}  {name}: {_shown(numbers)}{left}",
+            f"step {step}/{self._num_steps}  {name}: {_shown(numbers)}{pace}",
             file=sys.stderr,
             flush=True,
         )
+
+    def _seconds_left(self, step: int, rate: float) -> float:
+        """By how long the steps since the first line took, evaluations and all."""
+        if self._clock is None:
+            self._clock = (time.monotonic(), step)
+            seconds_a_step = 1 / max(rate, 1e-9)
+        else:
+            start, first = self._clock
+            seconds_a_step = (time.monotonic() - start) / max(step - first, 1)
+        return (self._num_steps - step) * seconds_a_step
 
     def message(self, text):
         print(text, file=sys.stderr, flush=True)
@@ -223,12 +229,10 @@ class _Bar(Writer):
             console=RichConsole(stderr=True),
         )
         self._task = self._progress.add_task("train", total=num_steps, rate="-", loss="-")
-        self._clock: tuple[float, int] | None = None
 
     def start(self, step):
         self._progress.update(self._task, completed=step)
         self._progress.start()
-        self._clock = (time.monotonic(), step)
 
     def step(self, step):
         self._progress.update(self._task, completed=step)
@@ -237,9 +241,7 @@ class _Bar(Writer):
         if name != "train":
             self.message(f"step {step}  {name}: {_shown(numbers)}")
             return
-        seconds, first = time.monotonic() - self._clock[0], self._clock[1]
-        rate = (step - first) / max(seconds, 1e-9)
-        loss = numbers.get("loss", math.nan)
+        rate, loss = numbers.get("steps_per_second", math.nan), numbers.get("loss", math.nan)
         self._progress.update(self._task, rate=f"{rate:.3g}", loss=f"{loss:.4f}")
 
     def message(self, text):
