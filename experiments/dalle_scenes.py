@@ -24,6 +24,7 @@ import sys
 from typing import Any
 
 from experiments import image_tokenizer, picture_data
+from experiments.datasets import SCALE, SCENE
 from vlm_jax.data.codes import CodesToTarget
 from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.held import Held
@@ -126,7 +127,7 @@ def _painter(
             source=Tfds("scenes", split, config=config),
             encoder=CodesOf(tokenizer=codec),
             init_params=tokenizer and VariablesFromRun(workdir=tokenizer, part="tokenizer"),
-            transforms=image_tokenizer.pixels(),
+            transforms=(*SCENE, SCALE),
             dtype="int32",
         )
         return Pipeline(

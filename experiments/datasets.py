@@ -64,7 +64,7 @@ class CaptionData:
 
 SCENES = ("train", "validation", "test", "test_unseen")
 SCENE = (images.Decode(), images.Resize(size=64))
-SCALE = images.Normalise(mean=(0.5,), std=(0.5,))
+SCALE = images.Normalise(mean=(0.5,), std=(0.5,))  # Painting has the same two numbers, to undo it
 
 
 def held_scenes(config: str | None = None) -> dict[str, Held]:

@@ -23,7 +23,7 @@ Departures from van den Oord et al.:
 import dataclasses
 import sys
 
-from experiments.datasets import SCALE, SCENE, held_scenes
+from experiments.datasets import SCALE, held_scenes
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
 from vlm_jax.data.text_transforms import Keep
@@ -84,11 +84,6 @@ def image_tokenizer(
         quantiser=quantiser,
         grid=GRID,
     )
-
-
-def pixels() -> tuple:
-    """A picture file -> float32 [64 64 3] on the scale that `Reconstruction` and `TextToImage` undo."""
-    return (*SCENE, SCALE)
 
 
 def _tokenizer(

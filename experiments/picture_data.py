@@ -11,13 +11,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.datasets import SCALE
 from experiments.image_data import FASHION_MNIST
 from vlm_jax.data.held import Held
 from vlm_jax.data.image_transforms import (
     CentreCrop,
     Decode,
     HorizontalFlip,
-    Normalise,
     ResizeShorter,
 )
 from vlm_jax.data.pipeline import Pipeline
@@ -28,8 +28,6 @@ from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.report.painted import PaintedGallery
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
-
-SCALE = Normalise(mean=(0.5,), std=(0.5,))  # Painting has the same two numbers, to undo it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

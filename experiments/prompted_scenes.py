@@ -9,7 +9,7 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import Prompt, TokenizeAnswer
 from vlm_jax.data.questions import EachQuestion
 from vlm_jax.data.sampling import EachCaption
-from vlm_jax.data.source import Source, Tfds
+from vlm_jax.data.source import Source
 from vlm_jax.data.text_transforms import FirstCaption, Keep
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained import paligemma
@@ -36,15 +36,16 @@ class PromptedScenes:
 
 def answers(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
     """Questions of seven types, answers of one word."""
-    sources = {split: EachQuestion(source) for split, source in held_scenes(config).items()}
-    prompt = _prompt(config, "<image><bos>{question}", places, 18)
+    pictures = held_scenes(config)
+    sources = {split: EachQuestion(source) for split, source in pictures.items()}
+    prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
     return _prompted(sources, sources["train"], (), prompt, "answer", 2, batch_size)
 
 
 def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
     """Captions, whose prompt is the picture and BOS."""
     sources = held_scenes(config)
-    prompt = _prompt(config, "<image><bos>", places, 2)
+    prompt = _prompt(sources["train"].source, "<image><bos>", places, 2)
     train = EachCaption(sources["train"])
     return _prompted(sources, train, (FirstCaption(),), prompt, "caption", 35, batch_size)
 
@@ -102,9 +103,9 @@ def adam_w(num_steps: int, *, peak: float) -> AdamW:
     return AdamW(learning_rate=rate, weight_decay=0.01, clip_norm=1.0)
 
 
-def _prompt(config: str | None, template: str, places: int, words: int) -> Prompt:
+def _prompt(corpus: Source, template: str, places: int, words: int) -> Prompt:
     tokenizer = WordTokenizer(
-        corpus=Tfds("scenes", "train", config=config),
+        corpus=corpus,
         vocab_size=VOCAB_SIZE,
         texts=("captions", "questions", "answers"),
     )
