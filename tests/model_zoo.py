@@ -12,7 +12,7 @@ from vlm_jax.fusion.concat import Concat
 from vlm_jax.fusion.elementwise import Product, Sum
 from vlm_jax.fusion.gated import Gated
 from vlm_jax.language.attention_decoder import AttentionDecoder, HardAttention, SoftAttention
-from vlm_jax.language.copying import CopyableText, PointerGenerator
+from vlm_jax.language.copying import CopyableText, CopyingTransformer, PointerGenerator
 from vlm_jax.language.recurrent import (
     InitInject,
     Merge,
@@ -125,6 +125,11 @@ def text_generators() -> dict[str, Generator]:
         "translation_transformer": Generator(
             decoder=TransformerDecoder(**sizes),
             text_encoder=TransformerEncoder(**sizes),
+            joint_embedding=True,
+        ),
+        "copying_transformer": Generator(
+            decoder=CopyingTransformer(num_slots=NUM_SLOTS, **sizes),
+            text_encoder=CopyableText(encoder=TransformerEncoder(**sizes), vocab_size=VOCAB_SIZE),
             joint_embedding=True,
         ),
         "pointer_generator": Generator(

@@ -248,7 +248,11 @@ class TransformerDecoder(nn.Module, kw_only=True):
         for block in self.blocks:
             beside = (block.memory_keys(memory), memory.mask) if self._beside(memory) else None
             x, _ = block(x, mask, beside, num_before=num_before, **places, train=train)
-        return self.logits(x[:, num_before:], train=train)
+        return self.logits(x[:, num_before:], self.source(memory), train=train)
+
+    def source(self, memory: Features | None) -> dict[str, Any]:
+        """What `scores` wants to know of the memory, computed once for all steps."""
+        return {}
 
     def _beside(self, memory: Features | None) -> bool:
         """Whether the memory is read by cross-attention."""
@@ -275,7 +279,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
         """Keys and values of the memory, and room for max_length tokens.
 
         {"blocks": self-attention's, "memory": cross-attention's, "kept": which places of the former may be
-        seen [b n+l], "position": of the next token [b]; with an `image_token` "images": how many have been read [b]}
+        seen [b n+l], "position": of the next token [b], "source": what `source` gave; with an `image_token` "images":
+        how many have been read [b]}
         """
         if not self.causal:
             raise ValueError(
@@ -301,6 +306,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
             beside = tuple(block.memory_keys(memory) for block in self.blocks)
         zeros = jnp.zeros(batch_size, jnp.int32)
         cache = {"blocks": tuple(caches), "memory": beside, "kept": kept, "position": zeros}
+        cache["source"] = self.source(memory)
         return cache if self.image_token is None else {**cache, "images": zeros}
 
     def step(
@@ -344,15 +350,18 @@ class TransformerDecoder(nn.Module, kw_only=True):
         new = {
             "blocks": tuple(caches),
             "memory": cache["memory"],
+            "source": cache["source"],
             "kept": kept,
             "position": cache["position"] + real.sum(axis=1, dtype=jnp.int32),
         }
         if self.image_token is not None:
             new["images"] = num_images + (tokens == self.image_token).sum(axis=1, dtype=jnp.int32)
-        return self.logits(x, train=False), new
+        return self.logits(x, cache["source"], train=False), new
 
     @nn.compact
-    def logits(self, x: Float[Array, "b l d"], *, train: bool) -> Float[Array, "b l v"]:
+    def logits(
+        self, x: Float[Array, "b l d"], source: dict[str, Any], *, train: bool
+    ) -> Float[Array, "b l v"]:
         if self.pre_norm:
             x = self.norm(x, train=train, dtype=self.dtype, name="norm")
         if self.form.head_layer:
@@ -360,6 +369,12 @@ class TransformerDecoder(nn.Module, kw_only=True):
             x = self.norm(x, train=train, dtype=self.dtype, name="head_norm")
         if self.form.output_scale != 1.0:
             x = x * jnp.asarray(self.form.output_scale, x.dtype)
+        return self.scores(x, source, train=train)
+
+    def scores(
+        self, x: Float[Array, "b l d"], source: dict[str, Any], *, train: bool
+    ) -> Float[Array, "b l v"]:
+        """Of all words, for what the last block gave, normed."""
         logits = self.vocabulary(x, self.embedding.words if self.tied else None)
         if self.form.final_soft_cap is not None:
             logits = soft_capped(logits, self.form.final_soft_cap)

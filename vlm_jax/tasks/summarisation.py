@@ -28,7 +28,7 @@ class Summarisation(Generation):
     """`Generation` of whole words, whose rows beyond the vocabulary are words of batch["text"] (see ExtendedText).
 
     `predict` also gives the share of each word's probability that came from copying it (See et al. 2017, eq. 9),
-    read from what PointerGenerator sows in a second, teacher-forced pass over the text. A model that does not copy
+    read from what such a decoder sows in a second, teacher-forced pass over the text. A model that does not copy
     is served as well.
     """
 
@@ -38,10 +38,9 @@ class Summarisation(Generation):
         if hasattr(model.decoder, "num_slots"):
             best = decoded.tokens[:, 0]
             log_probs, sown = look_again(model, variables, batch, best)
-            (attention,) = leaves_named(sown, "attention")  # [b l n]
-            (generating,) = leaves_named(sown, "generating")  # [b l]
+            (copying,) = leaves_named(sown, "copying")  # [b l n]
             same = batch["text"][:, None, :] == best[:, :, None]
-            mass = (1 - generating) * jnp.where(same, attention, 0).sum(-1)
+            mass = jnp.where(same, copying, 0).sum(-1)
             chosen = jnp.take_along_axis(log_probs, best[..., None], axis=-1)[..., 0]
             copied = jnp.where(best == PAD, 0, mass / jnp.maximum(jnp.exp(chosen), 1e-37))
         return Summaries(
