@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from tests import model_zoo
 from tests.decoding.toys import compiled
 from vlm_jax.data.copying import ExtendedTarget, ExtendedText
 from vlm_jax.data.source import Rows
-from vlm_jax.language.copying import PointerGenerator
+from vlm_jax.language.copying import CopyingTransformer, PointerGenerator
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.types import BOS, EOS, PAD, UNK, Features
 
@@ -21,21 +22,11 @@ TARGET = np.array([[BOS, 13, 5, 14], [BOS, 6, EOS, PAD], [BOS, 5, 6, 7]])
 B, N, L = 3, 5, 4
 
 
-class Pointer:
-    """A pointer-generator with coverage, its variables, and its functions compiled once."""
+class Copying:
+    """A decoder that copies, its variables, and its functions compiled once."""
 
-    def __init__(self):
-        self.decoder = PointerGenerator(
-            vocab_size=V,
-            num_slots=S,
-            width=6,
-            embedding_width=5,
-            attention_width=4,
-            look_last=True,
-            gated=False,
-            deep_output=False,
-            coverage_weight=2.0,
-        )
+    def __init__(self, decoder):
+        self.decoder = decoder
         values = np.random.default_rng(0).normal(size=(B, N, 7))
         self.memory = Features(
             values=jnp.asarray(values, jnp.float32),
@@ -51,7 +42,10 @@ class Pointer:
         """Log probabilities [b l V+S] and what is sown, by name."""
         memory = self.memory if memory is None else memory
         logits, sown = self._run(variables or self.variables, jnp.asarray(target), memory)
-        flat = {name: leaf[0] for kind in sown.values() for name, leaf in kind.items()}
+        own = [
+            pair for kind in sown.values() for pair in kind.items() if isinstance(pair[1], tuple)
+        ]
+        flat = {name: leaf[0] for name, leaf in own}
         return np.asarray(logits, np.float64), jax.device_get(flat)
 
     @functools.cached_property
@@ -62,16 +56,56 @@ class Pointer:
             )
         )
 
+    def step_by_step(self):
+        """The same log probabilities, one token after another."""
+
+        def run(variables, memory):
+            def steps(decoder):
+                cache, found = decoder.initial_cache(memory, B, L), []
+                for t in range(L):
+                    logits, cache = decoder.step(jnp.asarray(TARGET[:, t]), cache, memory)
+                    found.append(logits)
+                return jnp.stack(found, axis=1)
+
+            return nn.apply(steps, self.decoder)(variables)
+
+        return np.asarray(compiled(run)(self.variables, self.memory))
+
     def with_gate(self, bias):
         """Variables whose gate is sigmoid(bias) everywhere."""
         params = dict(self.variables["params"])
-        for name in ("gate_from_memory", "gate_from_state", "gate_from_word"):
+        for name in [name for name in params if name.startswith("gate_from")]:
             params[name] = jax.tree.map(jnp.zeros_like, params[name])
         params["gate_from_memory"] = {
             **params["gate_from_memory"],
             "bias": jnp.full_like(params["gate_from_memory"]["bias"], bias),
         }
         return {"params": params}
+
+
+def pointer():
+    """A pointer-generator with coverage."""
+    return Copying(
+        PointerGenerator(
+            vocab_size=V,
+            num_slots=S,
+            width=6,
+            embedding_width=5,
+            attention_width=4,
+            look_last=True,
+            gated=False,
+            deep_output=False,
+            coverage_weight=2.0,
+        )
+    )
+
+
+def transformer():
+    return Copying(
+        CopyingTransformer(
+            vocab_size=V, num_slots=S, width=8, num_layers=1, num_heads=2, hidden=12, tied=False
+        )
+    )
 
 
 def check_probabilities_sum_to_one(p):
@@ -128,6 +162,62 @@ def check_the_equations(p):
         np.testing.assert_allclose(sown["coverage"][row], cost, rtol=1e-4)
 
 
+def check_the_copies_of_a_transformer(p):
+    """Given its scores, and what they are made of: one head over the memory, the gate, and the sum over like words."""
+    logits, sown = p()
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), p.variables["params"])
+
+    def states(decoder):
+        kept = {}
+
+        def keep(f, args, kwargs, context):
+            if context.method_name == "scores":
+                kept["x"] = args[0]
+            return f(*args, **kwargs)
+
+        with nn.intercept_methods(keep):
+            decoder(jnp.asarray(TARGET), p.memory, train=False)
+        return kept["x"]
+
+    x = np.asarray(compiled(nn.apply(states, p.decoder))(p.variables), np.float64)
+    head, linear = params["copy_attention"], params["vocabulary"]["linear"]
+
+    def projected(name, values):
+        return (
+            np.einsum("...d,diw->...w", values, head[name]["kernel"][:, :1]) + head[name]["bias"][0]
+        )
+
+    for row in (0, 1):
+        places = np.flatnonzero(TEXT[row])
+        a = np.asarray(p.memory.values[row], np.float64)[places]
+        for t in range(L):
+            if TARGET[row, t] == PAD:
+                continue
+            scores = projected("key", a) @ projected("query", x[row, t]) / np.sqrt(8)
+            weights = np.exp(scores) / np.exp(scores).sum()
+            seen = np.einsum(
+                "iw,iwd->d", (weights @ projected("value", a))[None], head["output"]["kernel"]
+            )
+            seen = seen + head["output"]["bias"]
+            gate = seen @ params["gate_from_memory"]["kernel"] + params["gate_from_memory"]["bias"]
+            gate = 1 / (1 + np.exp(-(gate + x[row, t] @ params["gate_from_state"]["kernel"])[0]))
+            words = np.exp(x[row, t] @ linear["kernel"] + linear["bias"])
+            expected = np.zeros(V + S)
+            expected[:V] = gate * words / words.sum()
+            for place, weight in zip(places, weights):
+                expected[TEXT[row, place]] += (1 - gate) * weight
+            np.testing.assert_allclose(np.exp(logits[row, t]), expected, rtol=1e-4, atol=1e-7)
+            np.testing.assert_allclose(sown["generating"][row, t], gate, rtol=1e-4)
+            copying = sown["copying"][row, t, places]
+            np.testing.assert_allclose(copying, (1 - gate) * weights, rtol=1e-4)
+
+
+def check_steps_are_the_whole(p):
+    """Also after a word that was copied without being known."""
+    real = TARGET[:2] != PAD
+    np.testing.assert_allclose(p.step_by_step()[:2][real], p()[0][:2][real], atol=1e-4)
+
+
 def check_only_the_words_of_the_text_are_copied(p):
     """With the gate shut nothing else has any probability: not padding, no slot of another text."""
     logits, _ = p(variables=p.with_gate(-60.0))
@@ -180,13 +270,14 @@ def check_unknown_words_have_rows_of_their_own(p):
     assert bytes(example["spelling"][1]).rstrip(b"\0") == b"tana"
 
 
-CHECKS = (
-    check_unknown_words_have_rows_of_their_own,
+COMMON = (
     check_probabilities_sum_to_one,
-    check_the_equations,
+    check_steps_are_the_whole,
     check_only_the_words_of_the_text_are_copied,
     check_an_open_gate_copies_nothing,
     check_a_text_without_words_is_written_from_the_vocabulary,
     check_padding_is_not_copied,
     check_a_copied_word_is_read_as_unknown,
 )
+CHECKS = (check_unknown_words_have_rows_of_their_own, check_the_equations, *COMMON)
+TRANSFORMER_CHECKS = (check_the_copies_of_a_transformer, *COMMON)

@@ -14,7 +14,8 @@ from tests.seeded_bugs.harness import Room, bug
 from tests.seeded_bugs.recurrent_captioner import LOOK
 from vlm_jax.data import copying as data_copying
 from vlm_jax.language import attention_decoder, copying
-from vlm_jax.language.copying import PointerGenerator
+from vlm_jax.language.copying import CopyingTransformer, PointerGenerator
+from vlm_jax.layers.attention import MultiHeadAttention
 from vlm_jax.types import PAD
 
 
@@ -27,6 +28,7 @@ COPYING_NN = (copying, "nn")
 PLACES = (copying, "places_of")
 COPY_LOOK = (attention_decoder._Step, "look")
 TURNS = itertools.cycle((1, 0))  # the gate is asked for first, then 1 minus the gate
+COPY_HEAD = (MultiHeadAttention, "attend")
 EXTENDED_TEXT = (data_copying.ExtendedText, "__call__")
 
 bug("p_gen is upside down", "copying", COPYING_NN)(
@@ -89,6 +91,34 @@ def _(real):
     )
 
 
+@bug("what was copied is read as padding", "copying_transformer", (copying, "known"))
+def _(real):
+    return lambda decoder, tokens: jnp.where(tokens < decoder.vocab_size, tokens, PAD)
+
+
+@bug("the copying head sees padding", "copying_transformer", (copying, "padding_mask"))
+def _(real):
+    return lambda mask: real(jnp.ones_like(mask))
+
+
+@bug("the copying head is one place off", "copying_transformer", (CopyingTransformer, "source"))
+def _(real):
+    def source(self, memory):
+        found = real(self, memory)
+        return {**found, "keys": jnp.roll(found["keys"], 1, axis=1)}
+
+    return source
+
+
+@bug("the gate does not see what would be copied", "copying_transformer", COPY_HEAD)
+def _(real):
+    def attend(self, *arguments, **options):
+        x, weights = real(self, *arguments, **options)
+        return (0 * x if self.name == "copy_attention" else x), weights
+
+    return attend
+
+
 @bug("unknown words are one row too high", "copying", EXTENDED_TEXT)
 def _(real):
     def call(self, example, rng=None):
@@ -115,4 +145,7 @@ def _(real):
     return lambda spelling: {}
 
 
-ROOMS = {"copying": Room(copying_checks.CHECKS, copying_checks.Pointer)}
+ROOMS = {
+    "copying": Room(copying_checks.CHECKS, copying_checks.pointer),
+    "copying_transformer": Room(copying_checks.TRANSFORMER_CHECKS, copying_checks.transformer),
+}
