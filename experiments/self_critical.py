@@ -77,7 +77,7 @@ def _flickr8k(start: str, *, num_samples: int, greedy: bool = False) -> Experime
         start,
         num_samples=num_samples,
         greedy=greedy,
-        num_steps=1500,
+        num_steps=600,
         max_length=16,
         dropout=True,
         temperature=0.5,
@@ -96,7 +96,7 @@ def _self_critical(
     greedy: bool = False,
     dropout: bool = False,
     temperature: float = 1.0,
-    peak: float = 5e-4,
+    peak: float = 4e-4,
     evaluations: int = 6,
     best: Best | None = None,
 ) -> Experiment:
