@@ -48,13 +48,18 @@ from vlm_jax.types import BOS, NUM_SPECIAL, PAD, UNK
 from vlm_jax.vision.image_tokenizer import CodesOf, ImageTokenizer
 
 CITATION = "after Ramesh et al. 2021, Chang et al. 2022"
-PAPER = {"transformer": {}, "lstm": {}, "maskgit": {}}
+PAPER = {"transformer": {}, "columns": {}, "lstm": {}, "maskgit": {}}
 PLACES = 64  # 8x8 codes
 
 
 def transformer(tokenizer: str = "runs/image_tokenizer") -> Experiment:
     """Four layers of width 192, code after code."""
     return _painter(_decoder(), tokenizer)
+
+
+def columns(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+    """The Transformer, column after column: from left to right, as a prompt names what is to be painted."""
+    return _painter(_decoder(), tokenizer, by_columns=True)
 
 
 def lstm(tokenizer: str = "runs/image_tokenizer") -> Experiment:
@@ -77,7 +82,7 @@ def smoke() -> Experiment:
     """Two steps, tiny, with an image tokenizer that knows nothing."""
     decoder = _decoder(width=8, num_layers=1, num_heads=2)
     small = image_tokenizer.image_tokenizer(
-        FiniteScalarQuantiser(levels=(8, 8, 8)), (8,), num_blocks=0
+        FiniteScalarQuantiser(levels=image_tokenizer.LEVELS), (8,), num_blocks=0
     )
     tiny = _painter(
         decoder, None, small, config="tiny", width=8, num_layers=1, batch_size=4, num_steps=2
@@ -112,6 +117,7 @@ def _painter(
     codec: ImageTokenizer | None = None,
     *,
     masked: bool = False,
+    by_columns: bool = False,
     config: str | None = None,
     width: int = 192,
     num_layers: int = 2,
@@ -119,6 +125,7 @@ def _painter(
     num_steps: int = 3600,
 ) -> Experiment:
     codec = image_tokenizer.fsq().model if codec is None else codec
+    codec = codec.clone(by_columns=by_columns)
     data = picture_data.scenes(batch_size=batch_size, config=config)
 
     def pairs(split: str, rows: int, *, train: bool = False) -> Pipeline:
@@ -182,4 +189,4 @@ def _painter(
 
 
 if __name__ == "__main__":
-    sys.exit(main(transformer, lstm, maskgit, smoke))
+    sys.exit(main(transformer, columns, lstm, maskgit, smoke))

@@ -4,8 +4,8 @@
     python -m experiments.image_tokenizer fsq evaluate --workdir runs/image_tokenizer --record
     python -m experiments.image_tokenizer vqvae train --workdir runs/vqvae
 
-Pictures of 64x64 become 8x8 codes, each one of 512, and come back: what experiments/dalle_scenes.py writes. The two
-differ in nothing but the quantiser: 512 vectors that follow what they stand for, or three numbers rounded to eight
+Pictures of 64x64 become 8x8 codes, each one of 4,096, and come back: what experiments/dalle_scenes.py writes. The two
+differ in nothing but the quantiser: 4,096 vectors that follow what they stand for, or four numbers rounded to eight
 levels each. PSNR, SSIM, the share of codes in use and their perplexity are of the scenes made here, for which no paper
 has numbers; of how many pictures the caption still holds when they have come back (`prompt_holds`) is as far as a model
 that writes such codes can get. round_trips_<split>.html shows pictures beside what came back.
@@ -41,18 +41,19 @@ from vlm_jax.vision.image_tokenizer import ImageTokenizer, PictureDecoder, Pictu
 
 CITATION = "after van den Oord et al. 2017, Mentzer et al. 2024"
 PAPER = {"fsq": {}, "vqvae": {}}
-NUM_CODES = 512
+NUM_CODES = 4096
+LEVELS = (8, 8, 8, 8)
 GRID = (8, 8)
 SPLITS = ("validation", "test", "test_unseen")
 
 
 def fsq() -> Experiment:
-    """Three numbers of eight levels."""
-    return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=(8, 8, 8))))
+    """Four numbers of eight levels."""
+    return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=LEVELS)))
 
 
 def vqvae() -> Experiment:
-    """512 vectors of 16 numbers."""
+    """4,096 vectors of 16 numbers."""
     return _tokenizer(
         image_tokenizer(VectorQuantiser(num_codes=NUM_CODES, width=16, commitment=0.02))
     )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests import model_zoo
 from tests.decoding.toys import compiled
 from vlm_jax.layers.norm import NoNorm
 from vlm_jax.layers.quantisation import CODEBOOK, FiniteScalarQuantiser, VectorQuantiser
@@ -241,21 +242,46 @@ def check_halves_make_the_whole(subject):
     np.testing.assert_array_equal(turned, codes[::-1])
 
 
+def by_patches(grid=(2, 2), **fields):
+    """A tokenizer whose places know nothing of each other, and its variables."""
+    parts = {"features": (4,), "patch": 4, "num_blocks": 0, "norm": NoNorm()}
+    model = ImageTokenizer(
+        encoder=PictureEncoder(**parts),
+        decoder=PictureDecoder(**parts),
+        quantiser=FiniteScalarQuantiser(levels=(9, 9, 9)),
+        grid=grid,
+        **fields,
+    )
+    rows, columns = grid
+    zeros = {"image": jnp.zeros((1, 4 * rows, 4 * columns, 3)), "valid": jnp.ones(1, bool)}
+    return model, model.init(jax.random.key(0), zeros, train=False)
+
+
 def check_codes_stand_row_by_row(subject):
     """A change in the top right corner of a picture changes the second of 2 x 2 codes' surroundings, and where patches do
     not overlap only it."""
-    model = ImageTokenizer(
-        encoder=PictureEncoder(features=(4,), patch=4, num_blocks=0, norm=NoNorm()),
-        decoder=PictureDecoder(features=(4,), patch=4, num_blocks=0, norm=NoNorm()),
-        quantiser=FiniteScalarQuantiser(levels=(9, 9, 9)),
-        grid=(2, 2),
-    )
-    one = batch(rows=1)
-    variables = model.init(jax.random.key(0), one, train=False)
-    other = one["image"].copy()
+    model, variables = by_patches()
+    image = batch(rows=1)["image"]
+    other = image.copy()
     other[:, :4, 4:] *= -1
-    codes = [model.apply(variables, x, method="encode")[0] for x in (one["image"], other)]
+    codes = [model.apply(variables, x, method="encode")[0] for x in (image, other)]
     assert (codes[0] != codes[1]).tolist() == [False, True, False, False]
+
+
+def check_columns_are_the_same_codes_in_another_order(subject):
+    """Of 2 x 3 places: a b c d e f becomes a d b e c f, and the pictures that come back are the same."""
+    model, variables = by_patches(grid=(2, 3))
+    variables = model_zoo.filled(variables)  # at the start all pictures are grey
+    turned = model.clone(by_columns=True)
+    image = np.random.default_rng(0).uniform(-1, 1, (2, 8, 12, 3)).astype(np.float32)
+    codes = model.apply(variables, image, method="encode")
+    columns = turned.apply(variables, image, method="encode")
+    np.testing.assert_array_equal(columns, codes[:, [0, 3, 1, 4, 2, 5]])
+    assert len(np.unique(codes[0])) == 6
+    pictures = model.apply(variables, codes, method="decode")
+    assert np.std(pictures) > 0.1
+    back = turned.apply(variables, columns, method="decode")
+    np.testing.assert_array_equal(back, pictures)
 
 
 def check_a_tokenizer_overfits_eight_pictures(subject):
@@ -397,6 +423,7 @@ QUICK = (
     check_rounding_by_hand,
     check_codes_looked_up_are_the_values,
     check_codes_stand_row_by_row,
+    check_columns_are_the_same_codes_in_another_order,
     check_psnr_by_hand,
     check_ssim_by_hand,
     check_use_of_codes_by_hand,

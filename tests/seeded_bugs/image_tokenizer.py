@@ -15,6 +15,7 @@ VQ = quantisation.VectorQuantiser
 FSQ = quantisation.FiniteScalarQuantiser
 QUANTISE = (VQ, "__call__")
 STARTS = (VQ, "_starts")
+PAINTED = (image_tokenizer.ImageTokenizer, "_pictures")
 
 
 @bug("the codebook is updated in evaluation", ROOM, QUANTISE)
@@ -101,6 +102,14 @@ def _(real):
 @bug("the grid of codes is read column by column", ROOM, (image_tokenizer, "flatten_grid"))
 def _(real):
     return lambda grid: real(grid.swapaxes(1, 2))
+
+
+@bug("what was written by columns is painted row by row", ROOM, PAINTED)
+def _(real):
+    def pictures(self, values, *, train):
+        return self.decoder(values.reshape(-1, *self.grid, values.shape[-1]), train=train)
+
+    return pictures
 
 
 @bug("the perplexity is that of codes in use, alike", ROOM, (code_use.CodeUse, "result"))

@@ -1,6 +1,6 @@
 """Pictures <-> a grid of codes: an encoder, a quantiser, a decoder. What text-to-image models write instead of words.
 
-    picture [h w c] -> encoder -> vectors [8 8 d] -> quantiser -> codes [64], row by row -> decoder -> picture
+    picture [h w c] -> encoder -> vectors [8 8 d] -> quantiser -> codes [64] -> decoder -> picture
 
 van den Oord et al. 2017 (VQ-VAE, arXiv 1711.00937); which quantiser it is is a field.
 """
@@ -31,13 +31,17 @@ class ImageTokenizer(nn.Module, kw_only=True):
     """batch["image"] -> Reconstructed; `encode` and `decode` are its halves.
 
     `encoder` gives a grid [b gh gw d], `decoder` takes one; both are of `grid` places. What the quantiser asks to be
-    minimised is sown a row [b] in "losses".
+    minimised is sown a row [b] in "losses". Codes are written row by row, or column by column where `by_columns`,
+    with the same parameters:
+
+        [[a b] [c d]] -> a b c d, or a c b d
     """
 
     encoder: nn.Module
     decoder: nn.Module
     quantiser: nn.Module
     grid: tuple[int, int] = (8, 8)
+    by_columns: bool = False
 
     def setup(self):
         self.projection = nn.Dense(self.quantiser.width)
@@ -52,7 +56,7 @@ class ImageTokenizer(nn.Module, kw_only=True):
         return Reconstructed(images=images, codes=quantised.codes)
 
     def encode(self, image: Float[Array, "b h w c"]) -> Int[Array, "b n"]:
-        """The codes of pictures, row by row."""
+        """The codes of pictures, in the order of writing."""
         return self.quantiser(self._vectors(image, train=False), train=False).codes
 
     def decode(self, codes: Int[Array, "b n"]) -> Float[Array, "b h w c"]:
@@ -70,10 +74,16 @@ class ImageTokenizer(nn.Module, kw_only=True):
                 f"ImageTokenizer(grid={self.grid}) was given pictures of {image.shape[1:3]}, of which its encoder "
                 f"makes {grid.shape[1:3]} places; resize the pictures, or change encoder.features, patch or grid"
             )
-        return flatten_grid(self.projection(grid)).values
+        values = self.projection(grid)
+        return flatten_grid(values.swapaxes(1, 2) if self.by_columns else values).values
 
     def _pictures(self, values, *, train):
-        return self.decoder(values.reshape(-1, *self.grid, values.shape[-1]), train=train)
+        rows, columns = self.grid
+        if self.by_columns:
+            values = values.reshape(-1, columns, rows, values.shape[-1]).swapaxes(1, 2)
+        else:
+            values = values.reshape(-1, rows, columns, values.shape[-1])
+        return self.decoder(values, train=train)
 
 
 class CodesOf(nn.Module, kw_only=True):
