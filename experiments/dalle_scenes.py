@@ -107,6 +107,8 @@ def _decoder(
         num_heads=num_heads,
         hidden=4 * width,
         max_length=PLACES + 2,  # with BOS and EOS
+        relative=32 if causal else None,
+        digits=image_tokenizer.LEVELS,
         causal=causal,
     )
 

@@ -1,28 +1,52 @@
 """Tables of word vectors."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from vlm_jax.types import NUM_SPECIAL
 
 
 class Embedding(nn.Module, kw_only=True):
     """A vector for each token. `logits` scores all tokens with the same table (Press and Wolf 2017).
 
     A token outside the table gives NaN, which stops a run; JAX itself would give the last row.
+
+    With `digits` the token NUM_SPECIAL + c is a code c of a FiniteScalarQuantiser with these levels, and to its own
+    vector is added one for each of its digits, which it shares with all codes that have this digit there: codes that
+    differ in one number only are painted almost alike, and are to be read and scored almost alike.
     """
 
     vocab_size: int
     width: int
     stddev: float = 0.1  # of the first values, where there is no `table_init`
     table_init: Callable | None = None
+    digits: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
     def setup(self):
-        init = self.table_init or nn.initializers.normal(self.stddev)
+        # What is summed has the deviation that was asked for.
+        stddev = self.stddev * (1 + len(self.digits)) ** -0.5
+        init = self.table_init or nn.initializers.normal(stddev)
         self.table = self.param("table", init, (self.vocab_size, self.width))
+        if not self.digits:
+            return
+        codes = math.prod(self.digits)
+        if codes + NUM_SPECIAL != self.vocab_size:
+            raise ValueError(
+                f"Embedding(vocab_size={self.vocab_size}, digits={self.digits}): expected vocab_size "
+                f"{codes + NUM_SPECIAL}, the {codes} codes of these digits and {NUM_SPECIAL} tokens that are none"
+            )
+        shared, code = 0, np.arange(codes)
+        for i, base in enumerate(self.digits):
+            vectors = self.param(f"digit_{i}", init, (base, self.width))
+            shared, code = shared + vectors[code % base], code // base
+        self.table = self.table.at[NUM_SPECIAL:].add(shared)
 
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
         # Negative indices would count from the end.

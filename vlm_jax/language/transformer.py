@@ -176,6 +176,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
     image_token: int | None = None
     prefix_end: int | None = None
     project_prefix: bool = True  # False: the memory has the decoder's width already
+    digits: tuple[int, ...] = ()  # of what tokens are the codes of (language.embeddings.Embedding)
     unscored: tuple[int, ...] = ()  # tokens that are never written: their logits are -1e9
     dtype: Any = jnp.float32
 
@@ -416,6 +417,7 @@ class PlacedEmbedding(nn.Module, kw_only=True):
     dropout_rate: float = 0.0
     norm: Norm = LayerNorm()
     form: Form = Form()
+    digits: tuple[int, ...] = ()
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -423,6 +425,7 @@ class PlacedEmbedding(nn.Module, kw_only=True):
             vocab_size=self.vocab_size,
             width=self.width,
             stddev=self.width**-0.5,
+            digits=self.digits,
             dtype=self.dtype,
         )
         if self.max_length is not None and self.form.add_places:
