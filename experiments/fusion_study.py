@@ -1,15 +1,16 @@
 """Every way of putting image and text together, side by side: questions about the pictures made here, and DAQUAR.
 
+    make demo                                             (the captioner whose eyes they all have, in runs/demo)
     python -m experiments.fusion_study all --workdir runs/fusion_study --seeds 0,1,2
     python -m experiments.fusion_study film train --data daquar --workdir runs/film.daquar
 
-The first command makes all runs, one after another, each in a folder of its own; stopped at any time it goes on where it
+The second command makes all runs, one after another, each in a folder of its own; stopped at any time it goes on where it
 was, and of a run whose result file is there nothing is done again. It writes experiments/results/fusion_study.md and .png.
-A run alone is the second.
+A run alone is the third.
 
-What all have alike: a GRU of 128 units over word vectors of 64, read at its last word; three convolutions of 16, 32 and 64
-features trained along, with a learned vector for each of the 8x8 places (scenes), or 7x7 places of MobileNetV2's frozen
-features, projected to 128 numbers (DAQUAR); after the fusion a hidden layer of 256 units; the steps, the learning rate,
+What all have alike: a GRU of 128 units over word vectors of 64, read at its last word; the 8x8 places that the CNN of the
+default captioner sees (scenes; it has learned from captions, and no question), or 7x7 places of MobileNetV2 (DAQUAR), both
+frozen, their features computed once, and projected to 128 numbers; after the fusion a hidden layer of 256 units; the steps, the learning rate,
 the order of the data. Nothing was tuned for one of them. FiLM alone is pooled by the largest value, over places; the other
 results are read at their last position, which is the whole question, or the only one. `blind` does not see the picture.
 
@@ -37,7 +38,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import answerers, questions, studies
+from experiments import answerers, questions, show_attend_and_tell, studies
 from vlm_jax.commands.command import RESULTS, UserError
 from vlm_jax.fusion.bilinear import Mcb, Mfb, Mlb, Mutan
 from vlm_jax.fusion.co_attention import AlternatingCoAttention, ParallelCoAttention
@@ -60,12 +61,12 @@ from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.optimizers import Adam, Cosine
 from vlm_jax.vision.precomputed import Precomputed
 from vlm_jax.vision.small_cnn import SmallCnn
-from vlm_jax.vision.vit import LearnedGrid
 
 CITATION = "the papers of the methods"
 PAPER = {}
 WIDTH = 128
-STEPS = {"scenes": 1_500, "daquar": 600}
+ENCODER = "runs/demo"
+STEPS = {"scenes": 4_000, "daquar": 600}
 RECORDED = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}  # of a run, the last
 MEASURED = {  # data set and split -> the name of the column
     ("scenes", "test"): "scenes",
@@ -74,111 +75,111 @@ MEASURED = {  # data set and split -> the name of the column
 }
 
 
-def blind(data: str = "scenes") -> Experiment:
+def blind(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """The question alone."""
-    return study(data, None)
+    return study(data, encoder, None)
 
 
-def concat(data: str = "scenes") -> Experiment:
+def concat(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Side by side."""
-    return study(data, Concat(width=WIDTH))
+    return study(data, encoder, Concat(width=WIDTH))
 
 
-def sum(data: str = "scenes") -> Experiment:
+def sum(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Added."""
-    return study(data, Sum(width=WIDTH))
+    return study(data, encoder, Sum(width=WIDTH))
 
 
-def product(data: str = "scenes") -> Experiment:
+def product(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Multiplied, number by number."""
-    return study(data, Product(width=WIDTH))
+    return study(data, encoder, Product(width=WIDTH))
 
 
-def gated(data: str = "scenes") -> Experiment:
+def gated(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """A gate between the two."""
-    return study(data, Gated(width=WIDTH))
+    return study(data, encoder, Gated(width=WIDTH))
 
 
-def mlb(data: str = "scenes") -> Experiment:
+def mlb(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Bilinear, of low rank."""
-    return study(data, Mlb(hidden=2 * WIDTH, width=WIDTH))
+    return study(data, encoder, Mlb(hidden=2 * WIDTH, width=WIDTH))
 
 
-def mutan(data: str = "scenes") -> Experiment:
+def mutan(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Bilinear, a Tucker decomposition."""
-    return study(data, Mutan(image_width=WIDTH, text_width=WIDTH, width=WIDTH, rank=5))
+    return study(data, encoder, Mutan(image_width=WIDTH, text_width=WIDTH, width=WIDTH, rank=5))
 
 
-def mcb(data: str = "scenes") -> Experiment:
+def mcb(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Bilinear, hashed to 1,024 numbers."""
-    return study(data, Mcb(width=1024))
+    return study(data, encoder, Mcb(width=1024))
 
 
-def mfb(data: str = "scenes") -> Experiment:
+def mfb(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Bilinear, sums of five products."""
-    return study(data, Mfb(width=WIDTH, num_factors=5))
+    return study(data, encoder, Mfb(width=WIDTH, num_factors=5))
 
 
-def film(data: str = "scenes") -> Experiment:
+def film(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """The text scales and shifts the features of two residual blocks."""
     fusion = Film(width=64, num_blocks=2, output_width=WIDTH, text_pooling=last_pool)
-    return study(data, fusion, pooling=max_pool)
+    return study(data, encoder, fusion, pooling=max_pool)
 
 
-def stacked_attention(data: str = "scenes") -> Experiment:
+def stacked_attention(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """The question looks twice."""
-    return study(data, StackedAttention(attention_width=WIDTH, text_pooling=last_pool))
+    return study(data, encoder, StackedAttention(attention_width=WIDTH, text_pooling=last_pool))
 
 
-def parallel_co_attention(data: str = "scenes") -> Experiment:
+def parallel_co_attention(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Places and words weigh each other, at once."""
-    return study(data, ParallelCoAttention(attention_width=WIDTH))
+    return study(data, encoder, ParallelCoAttention(attention_width=WIDTH))
 
 
-def alternating_co_attention(data: str = "scenes") -> Experiment:
+def alternating_co_attention(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Places and words weigh each other, in turn."""
-    return study(data, AlternatingCoAttention(attention_width=WIDTH))
+    return study(data, encoder, AlternatingCoAttention(attention_width=WIDTH))
 
 
-def cross_attention(data: str = "scenes") -> Experiment:
+def cross_attention(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Every word looks at the picture, in two layers."""
-    return study(data, CrossAttention(num_layers=2, hidden=2 * WIDTH))
+    return study(data, encoder, CrossAttention(num_layers=2, hidden=2 * WIDTH))
 
 
-def resampler(data: str = "scenes") -> Experiment:
+def resampler(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """Eight vectors of the picture before the words, read together by one block."""
     fusion = Resampler(num_latents=8, hidden=2 * WIDTH)
-    return study(data, SingleStream(fusion=fusion, hidden=2 * WIDTH))
+    return study(data, encoder, SingleStream(fusion=fusion, hidden=2 * WIDTH))
 
 
-def prefix(data: str = "scenes") -> Experiment:
+def prefix(data: str = "scenes", encoder: str = ENCODER) -> Experiment:
     """All places of the picture before the words, read together by one block."""
-    return study(data, SingleStream(fusion=Prefix(), hidden=2 * WIDTH))
+    return study(data, encoder, SingleStream(fusion=Prefix(), hidden=2 * WIDTH))
 
 
 def smoke() -> Experiment:
     """Two steps, tiny."""
     data = questions.scenes(batch_size=4, config="tiny")
-    cnn = _cnn(features=(4, 4, 4))
+    cnn = SmallCnn(features=(4, 4, 4))
     model = _model(data, Mcb(width=16), image_encoder=cnn, pooling=last_pool, width=4, hidden=8)
     return answerers.smoke(_trained(data, model, num_steps=2))
 
 
-def study(data: str, fusion: nn.Module | None, *, pooling: Any = last_pool) -> Experiment:
-    """The fusion, None for none, between the encoders of `data`: scenes or daquar."""
+def study(
+    data: str, encoder: str, fusion: nn.Module | None, *, pooling: Any = last_pool
+) -> Experiment:
+    """The fusion, None for none, between the encoders of `data`: scenes, where the run in `encoder` reads the pictures, or
+    daquar."""
     if data not in STEPS:
         raise UserError(f"--data: given {data}, expected one of {', '.join(STEPS)}")
     if data == "scenes":
-        source, image_encoder = questions.scenes(batch_size=64), _cnn()
+        cnn = show_attend_and_tell.scenes().model.image_encoder
+        source = questions.scenes_features(batch_size=64, encoder=cnn, workdir=encoder)
     else:
         source = questions.daquar(batch_size=64)
-        image_encoder = Precomputed(width=WIDTH)
+    image_encoder = Precomputed(width=WIDTH)
     model = _model(source, fusion, image_encoder=image_encoder, pooling=pooling)
     return _trained(source, model, num_steps=STEPS[data])
-
-
-def _cnn(features: tuple[int, ...] = (16, 32, 64)) -> SmallCnn:
-    return SmallCnn(features=features, positions=LearnedGrid(grid=(8, 8), num_extra=0))
 
 
 def _model(
@@ -236,6 +237,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--results", default=RESULTS, help="where their records lie")
     parser.add_argument("--seeds", default="0", help="0,1,2: each of the runs with each of these")
     parser.add_argument("--data", default=",".join(STEPS), help="scenes, daquar, or both")
+    parser.add_argument("--encoder", default=ENCODER, help="the captioner's run")
     parser.add_argument("--table", action="store_true", help="only of what is recorded")
     options = parser.parse_args(argv)
     results = Path(options.results)
@@ -251,6 +253,7 @@ def run(argv: Sequence[str]) -> int:
                     results,
                     dataset=RECORDED[data],
                     arguments={"data": data},
+                    unnamed={"encoder": options.encoder},
                     tests="test,test_unseen" if data == "scenes" else "test",
                 )
                 if code:

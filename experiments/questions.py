@@ -7,8 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.datasets import SCALE, held_scenes, mobilenet_features
+from experiments.datasets import SCALE, SCENE, SCENES, held_scenes, mobilenet_features
 from vlm_jax.data.datasets.scenes_questions import ANSWERS, AskAnew
+from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
 from vlm_jax.data.source import Source, Tfds
@@ -22,6 +24,7 @@ from vlm_jax.report.answers import Answers
 from vlm_jax.text.answers import AnswerList
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
+from vlm_jax.train.from_run import VariablesFromRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,22 @@ def scenes(
         return data
     drawn = dataclasses.replace(data.train, transforms=(anew, *data.train.transforms))
     return dataclasses.replace(data, train=drawn)
+
+
+def scenes_features(*, batch_size: int, encoder: Any, workdir: str | None) -> QuestionData:
+    """The same questions with the features of the image encoder of the run in `workdir`, computed once and cached: what
+    `encoder` gives, [n d]; with None those of its first values."""
+    weights = workdir and VariablesFromRun(workdir=workdir, scope="image_encoder")
+    sources = {}
+    for split in SCENES:
+        pictures = Tfds("scenes", split)
+        features = Encoded(
+            source=pictures, encoder=encoder, init_params=weights, transforms=(*SCENE, SCALE)
+        )
+        sources[split] = EachQuestion(Held(features, ()))
+    words = Tfds("scenes", "train")
+    tokenizer = WordTokenizer(corpus=words, vocab_size=64, texts="questions")
+    return _questions(sources, tokenizer, ANSWERS, (), batch_size, 18, seed=0)
 
 
 def daquar(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionData:

@@ -61,11 +61,12 @@ def run(
     *,
     dataset: str | None = None,
     arguments: Mapping[str, str] = {},
+    unnamed: Mapping[str, str] = {},
     tests: str = "test",
 ) -> int:
     """Trains and records one function with one seed, unless that is done. Returns the exit code.
 
-    `arguments` are those of the function, which stand in the name of the workdir; `tests` are the evaluations that are
+    `arguments` are those of the function, which stand in the name of the workdir, `unnamed` those that do not; `tests` are the evaluations that are
     recorded. `dataset` is how the result file calls its data, with the split where several are recorded: the last.
     """
     experiment = name_of(functions)
@@ -76,7 +77,9 @@ def run(
     print(called, flush=True)
     place = workdir / ".".join([name, *arguments.values(), f"s{seed}"])
     where = ["--workdir", str(place)]
-    given = [word for key, value in arguments.items() for word in (f"--{key}", value)]
+    given = [
+        word for key, value in {**arguments, **unnamed}.items() for word in (f"--{key}", value)
+    ]
     argv = [name, "train", *given, *where, "--seed", str(seed)]
     code = command_line.main(*functions, argv=argv)
     if code or not finished(place):  # stopped by a signal: all of it stops

@@ -55,8 +55,10 @@ def commands(monkeypatch, tmp_path):
 
 def test_every_fusion_is_run_once_with_each_seed_on_both(commands, tmp_path):
     argv = ["--workdir", str(tmp_path / "runs"), "--results", str(tmp_path), "--seeds", "0,1"]
+    argv += ["--encoder", "runs/eyes"]
     assert fusion_study.run(argv) == 0
     assert len(commands) == 2 * 2 * 2 * len(fusion_study.RUNS)
+    assert commands[0][2:6] == ["--data", "scenes", "--encoder", "runs/eyes"]
     assert fusion_study.run(argv) == 0
     assert len(commands) == 2 * 2 * 2 * len(fusion_study.RUNS), "what is done was done again"
     assert (tmp_path / "fusion_study.png").stat().st_size > 10_000
@@ -102,7 +104,7 @@ def test_the_table_has_means_and_says_what_was_not_run(tmp_path):
 def test_every_fusion_fits_its_encoders(data, monkeypatch, tmp_path):
     """By shape alone, and without data."""
     monkeypatch.setenv("VLM_JAX_DATA", str(tmp_path))
-    shape = (2, 64, 64, 3) if data == "scenes" else (2, 49, 1280)
+    shape = (2, 64, 96) if data == "scenes" else (2, 49, 1280)
     batch = {"image": np.zeros(shape, np.float32), "text": np.ones((2, 18), np.int32)}
     for name, function in fusion_study.RUNS.items():
         model = function(data).model

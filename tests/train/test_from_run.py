@@ -100,6 +100,21 @@ def test_a_part_begins_as_a_run_of_its_own_left_it_and_the_rest_as_it_was(monkey
     assert variables["codebook"]["part"]["quantiser"]["vectors"].max() == 7
 
 
+def test_a_model_may_begin_as_a_part_of_a_run(monkeypatch):
+    """A scope is the part's name in that run; without a part the whole model is meant."""
+    monkeypatch.setattr(from_run, "load_variables", lambda workdir, step: FOUND)
+    encoder = VariablesFromRun(workdir="run", scope="encoder")
+    assert encoder({"params": {"kernel": np.zeros(5)}})["params"]["kernel"].sum() == 5
+    moved = PartFromRun(workdir="run", part="eyes", scope="encoder")
+    assert moved({"eyes": {"kernel": np.zeros(5)}})["eyes"]["kernel"].sum() == 5
+    with pytest.raises(
+        ValueError, match=r"scope='eyes'\): run has no such part; it has decoder, enc"
+    ):
+        PartFromRun(workdir="run", scope="eyes")({"kernel": np.zeros(5)})
+    with pytest.raises(ValueError, match="no params/encoder/bias, which the model has"):
+        PartFromRun(workdir="run", scope="encoder")({"bias": np.zeros(5)})
+
+
 @pytest.mark.parametrize(
     "part, params, words",
     [

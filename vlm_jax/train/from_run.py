@@ -54,12 +54,14 @@ class FromRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartFromRun:
-    """`Experiment.init_params`: the module called `part` as the run in `workdir` trained it, by itself; everything else
-    as it was drawn. What of that run the part does not have is left out.
+    """`Experiment.init_params`: the module called `part` (None: the whole model) as the run in `workdir` trained it, by
+    itself, or where a `scope` is given as its part of that name; everything else as it was drawn. What of that run the
+    part does not have is left out.
     """
 
     workdir: str
-    part: str
+    part: str | None = None
+    scope: str | None = None
     step: int | None = None
 
     def __call__(self, params: Any) -> Any:
@@ -69,31 +71,44 @@ class PartFromRun:
         """The part's other collections, such as a codebook."""
         found = _plain_variables(self.workdir, self.step)
         return {
-            name: self._placed(name, tree, found) if self.part in tree else tree
+            name: self._placed(name, tree, found) if self.part in (None, *tree) else tree
             for name, tree in collections.items()
         }
 
     def _placed(self, name: str, tree: Any, found: Any) -> Any:
-        if self.part not in tree:
+        if self.part not in (None, *tree):
             raise ValueError(
                 f"PartFromRun(part={self.part!r}): the model has no such part; it has {', '.join(tree)}"
             )
         if name not in found:
-            raise ValueError(f"{self.workdir} has no {name!r}, which {self.part} has")
-        return {**tree, self.part: self._kept(found[name], tree[self.part], name)}
+            raise ValueError(f"{self.workdir} has no {name!r}, which {self._what} has")
+        found, place = found[name], name
+        if self.scope is not None:
+            if self.scope not in found:
+                raise ValueError(
+                    f"PartFromRun(scope={self.scope!r}): {self.workdir} has no such part; it has {', '.join(found)}"
+                )
+            found, place = found[self.scope], f"{name}/{self.scope}"
+        if self.part is None:
+            return self._kept(found, tree, place)
+        return {**tree, self.part: self._kept(found, tree[self.part], place)}
+
+    @property
+    def _what(self) -> str:
+        return "the model" if self.part is None else self.part
 
     def _kept(self, found: Any, wanted: Any, place: str) -> Any:
         if not isinstance(wanted, Mapping):
             if found.shape != wanted.shape:
                 raise ValueError(
-                    f"{self.workdir} has {place} of shape {found.shape}, {self.part} has {wanted.shape}: it was trained "
+                    f"{self.workdir} has {place} of shape {found.shape}, {self._what} has {wanted.shape}: it was trained "
                     "with other choices"
                 )
             return found
         missing = [key for key in wanted if key not in found]
         if missing:
             raise ValueError(
-                f"{self.workdir} has no {place}/{missing[0]}, which {self.part} has: it was trained with other choices"
+                f"{self.workdir} has no {place}/{missing[0]}, which {self._what} has: it was trained with other choices"
             )
         return {key: self._kept(found[key], wanted[key], f"{place}/{key}") for key in wanted}
 
