@@ -62,15 +62,13 @@ class Reconstruction(Measured):
     """Minimises the mean squared error of batch["image"], a valid row each, and what the model sows in "losses".
 
     "loss" is the squared error alone, on the scale of batch["image"], whose pixels were (x - `mean`) / `std` of numbers
-    in [0, 1]. What is minimised spares the first `tolerance` of every difference, max(|x - y| - tolerance, 0)^2: codes need
-    not tell what nobody sees. With `perceptual` its distance, times `perceptual_weight`, is minimised too. A metric reads pictures as
+    in [0, 1]. With `perceptual` its distance, times `perceptual_weight`, is minimised too. A metric reads pictures as
     uint8, and the reference "picture", or `references[id]`; of the reference "codes", the codes.
     """
 
     metrics: tuple[Metric, ...] = ()
     mean: float = 0.5
     std: float = 0.5
-    tolerance: float = 0.0
     perceptual: Perceptual | None = None
     perceptual_weight: float = 1.0
 
@@ -82,10 +80,9 @@ class Reconstruction(Measured):
             variables, batch, train=train, rngs=rngs, mutable=[*state, "losses"]
         )
         valid = batch["valid"]
-        difference = jnp.abs(found.images - batch["image"])
-        metrics = {"loss": Mean.of(jnp.square(difference).mean((1, 2, 3)), valid)}
-        spared = jnp.maximum(difference - self.tolerance, 0.0)
-        minimised = jnp.square(spared).mean((1, 2, 3))
+        error = jnp.square(found.images - batch["image"]).mean((1, 2, 3))
+        metrics = {"loss": Mean.of(error, valid)}
+        minimised = error
         for sown in jax.tree.leaves(updated.pop("losses", {})):
             metrics["commitment"] = Mean.of(sown, valid)
             minimised += sown
