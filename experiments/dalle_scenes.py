@@ -7,7 +7,8 @@ arXiv 2206.10789) and MaskGIT (Chang et al. 2022, arXiv 2202.04200), with the gu
     python -m experiments.dalle_scenes maskgit train --workdir runs/maskgit --tokenizer runs/image_tokenizer
 
 A prompt is read by a Transformer, and a decoder writes the 64 codes of a picture of 64x64, row by row (`transformer`, and
-`lstm` for comparison), by the same steps and samplers as captions; or all at once, the surest first (`maskgit`). The
+`lstm` for comparison) or column by column (`columns`), by the same steps and samplers as captions; or all at once, the
+surest first (`maskgit`). The
 image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen. The half of it that paints stands in
 the checkpoint. The pictures are the scenes made here: 8,000 to train on, with five captions each. The codes of the training
 pictures are computed once and cached.
@@ -16,7 +17,9 @@ There is no published number for these pictures. A prompt holds where an exact r
 (metrics/prompt_holds.py); how often it does so after the image tokenizer's round trip is the most that can be reached.
 
 Departures: DALL-E reads text and codes as one sequence; here, as in Parti, the codes attend to the text. Both have
-billions of parameters; here they are two million.
+billions of parameters; here they are four million. The Transformer's attention knows the distance between places
+(Raffel et al. 2020, arXiv 1910.10683, section 2.1), of which 8 is a row, and the vector of a code is a sum over its digits.
+6,000 steps of 32 pictures take an hour and a half of one core, the image tokenizer before them 25 minutes.
 """
 
 import dataclasses
@@ -123,8 +126,8 @@ def _painter(
     config: str | None = None,
     width: int = 192,
     num_layers: int = 2,
-    batch_size: int = 64,
-    num_steps: int = 3600,
+    batch_size: int = 32,
+    num_steps: int = 6000,
 ) -> Experiment:
     codec = image_tokenizer.fsq().model if codec is None else codec
     codec = codec.clone(by_columns=by_columns)
@@ -176,7 +179,7 @@ def _painter(
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
         optimizer=AdamW(
-            learning_rate=WarmupCosine(peak=2e-3, warmup_steps=200, num_steps=num_steps),
+            learning_rate=WarmupCosine(peak=1.5e-3, warmup_steps=200, num_steps=num_steps),
             clip_norm=1.0,
             weight_decay=0.05,
             frozen=(r"^image_tokenizer/",),
