@@ -62,6 +62,23 @@ def test_resizing_keeps_constants_and_the_order_of_rows_and_columns():
     np.testing.assert_allclose(larger[4, 2:-2, 0], larger[4, 2, 0], rtol=1e-5)
 
 
+def test_bicubic_is_that_of_pytorch():
+    """What torch.nn.functional.interpolate(mode="bicubic", align_corners=False) gave, 2.x, larger and smaller."""
+    grid = jnp.array([[1.0, 0, -2, 4], [3, 5, 1, 0], [2, -1, 6, 2]]).reshape(12, 1)
+    larger = [
+        [0.935791, 0.480312, -0.322791, -2.13025, -1.989769, 1.999372, 5.045973],
+        [1.796012, 2.245975, 2.506831, 0.309001, -1.160554, 0.891975, 2.651257],
+        [2.801568, 3.927479, 5.070335, 3.28125, 0.758016, 0.094753, -0.099216],
+        [2.61574, 2.085255, 1.616744, 3.216, 4.204443, 2.23324, 0.604618],
+        [2.249275, 0.222785, -1.749011, 2.527751, 6.606781, 4.148533, 1.76656],
+    ]
+    smaller = [[1.516842, -0.513428, 2.325499], [1.966996, 2.923096, 1.995135]]
+    for expected in (larger, smaller):
+        size = (len(expected), len(expected[0]))
+        found = np.asarray(resize_grid(grid, (3, 4), size)).reshape(size)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_learned_positions_are_rows_of_the_table_and_nan_beyond_it():
     table = jnp.arange(6.0).reshape(3, 2)
     module = LearnedPositions(max_length=3, width=2)

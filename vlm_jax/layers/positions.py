@@ -7,6 +7,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -162,15 +163,33 @@ def resize_grid(
 ) -> Float[Array, "m d"]:
     """A grid of position vectors, row by row, interpolated to another size; bilinear is antialiased.
 
-    The same size gives the same numbers, exactly.
+    The same size gives the same numbers, exactly. Bicubic is Keys 1981's kernel with a = -3/4, the border repeated beyond
+    it: how PyTorch interpolates, with which published models were resized (jax.image.resize has a = -1/2).
     """
     if old == new:
         return positions
     grid = positions.reshape(*old, positions.shape[-1])
-    shape = (*new, grid.shape[-1])
-    kind, antialias = ("linear", True) if method == "bilinear" else ("cubic", False)
-    grid = jax.image.resize(grid, shape, method=kind, antialias=antialias)
+    if method == "bilinear":
+        grid = jax.image.resize(grid, (*new, grid.shape[-1]), method="linear", antialias=True)
+    else:
+        rows, columns = (_cubic(a, b).astype(grid.dtype) for a, b in zip(old, new))
+        grid = jnp.einsum("ar,bc,rcd->abd", rows, columns, grid, precision="highest")
     return grid.reshape(-1, grid.shape[-1])
+
+
+def _cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:
+    """What each of the `old` places gives to each of the `new`: Float[new old]; rows sum to one."""
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for step in (-1, 0, 1, 2):
+        place = np.floor(centres).astype(int) + step
+        x = np.abs(centres - place)
+        near = ((a + 2) * x - (a + 3)) * x**2 + 1
+        far = a * (((x - 5) * x + 8) * x - 4)
+        np.add.at(
+            weights, (np.arange(new), np.clip(place, 0, old - 1)), np.where(x <= 1, near, far)
+        )
+    return weights
 
 
 def _frequencies(number: int, base: float) -> Float[Array, "number"]:
