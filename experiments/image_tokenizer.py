@@ -2,6 +2,7 @@
 
     python -m experiments.image_tokenizer fsq train --workdir runs/image_tokenizer
     python -m experiments.image_tokenizer fsq evaluate --workdir runs/image_tokenizer --record
+    python -m experiments.image_tokenizer fsq_perceptual train --workdir runs/sharper --start runs/image_tokenizer
     python -m experiments.image_tokenizer vqvae train --workdir runs/vqvae
 
 Pictures of 64x64 become 8x8 codes, each one of 4,096, and come back: what experiments/dalle_scenes.py writes. The two
@@ -9,6 +10,10 @@ differ in nothing but the quantiser: 4,096 vectors that follow what they stand f
 levels each. PSNR, SSIM, the share of codes in use and their perplexity are of the scenes made here, for which no paper
 has numbers; of how many pictures the caption still holds when they have come back (`prompt_holds`) is as far as a model
 that writes such codes can get. round_trips_<split>.html shows pictures beside what came back.
+
+Of 63 objects that the reader took for others in 1,000 pictures that had come back from `fsq`, 43 were small stars, whose points
+are a few pixels that a squared error hardly sees. `fsq_perceptual` goes on with what the CNN of the default captioner, which
+tells stars from squares, makes of both pictures (Johnson, Alahi and Fei-Fei 2016, arXiv 1603.08155, eq. 2).
 
 Departures from van den Oord et al.:
 - section 4.1: an encoder that reads patches of four pixels and halves the grid once (48 and 96 channels, one residual
@@ -23,6 +28,7 @@ Departures from van den Oord et al.:
 import dataclasses
 import sys
 
+from experiments import show_attend_and_tell
 from experiments.datasets import SCALE, held_scenes
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
@@ -33,14 +39,15 @@ from vlm_jax.metrics.code_use import CodeUse
 from vlm_jax.metrics.picture_quality import Psnr, Ssim
 from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.report.round_trips import RoundTrips
-from vlm_jax.tasks.reconstruction import Reconstruction
+from vlm_jax.tasks.reconstruction import Perceptual, Reconstruction
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Best, Experiment
+from vlm_jax.train.from_run import FromRun, VariablesFromRun
 from vlm_jax.train.optimizers import Adam, WarmupCosine
 from vlm_jax.vision.image_tokenizer import ImageTokenizer, PictureDecoder, PictureEncoder
 
 CITATION = "after van den Oord et al. 2017, Mentzer et al. 2024"
-PAPER = {"fsq": {}, "vqvae": {}}
+PAPER = {"fsq": {}, "fsq_perceptual": {}, "vqvae": {}}
 NUM_CODES = 4096
 LEVELS = (8, 8, 8, 8)
 GRID = (8, 8)
@@ -50,6 +57,15 @@ SPLITS = ("validation", "test", "test_unseen")
 def fsq() -> Experiment:
     """Four numbers of eight levels."""
     return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=LEVELS)))
+
+
+def fsq_perceptual(start: str = "runs/image_tokenizer", eyes: str = "runs/demo") -> Experiment:
+    """The run of `fsq` in `start` trained on, what comes back being looked at by the CNN of the captioner in `eyes` too."""
+    seen = Perceptual(
+        encoder=show_attend_and_tell.scenes().model.image_encoder,
+        init_params=VariablesFromRun(workdir=eyes, scope="image_encoder"),
+    )
+    return _tokenizer(fsq().model, num_steps=2000, peak=5e-4, perceptual=seen, start=start)
 
 
 def vqvae() -> Experiment:
@@ -94,6 +110,8 @@ def _tokenizer(
     batch_size: int = 32,
     num_steps: int = 8000,
     peak: float = 2e-3,
+    perceptual: Perceptual | None = None,
+    start: str | None = None,
 ) -> Experiment:
     pictures = held_scenes(config)
 
@@ -112,7 +130,10 @@ def _tokenizer(
         model=model,
         task=Reconstruction(
             metrics=(*quality, CodeUse(num_codes=NUM_CODES), PromptHolds()),
+            perceptual=perceptual,
+            perceptual_weight=0.5,
         ),
+        init_params=None if start is None else FromRun(workdir=start),
         train_data=pipeline("train", train=True),
         num_steps=num_steps,
         optimizer=Adam(
@@ -135,4 +156,4 @@ def _tokenizer(
 
 
 if __name__ == "__main__":
-    sys.exit(main(fsq, vqvae, smoke))
+    sys.exit(main(fsq, fsq_perceptual, vqvae, smoke))
