@@ -21,8 +21,8 @@ Departures from See et al.:
 - Adam with a cosine schedule, dropout, a moving average of the parameters; the paper has Adagrad and early stopping.
 - section 5: coverage, where it is on (`coverage`), is trained from the first step. A subject has four words, and
   repeats few.
-- the Transformer that copies learns for five epochs, half as long as the others: its perplexity on validation was 76 after four
-  and 106 after ten.
+- the Transformer that copies overfits: its perplexity on validation was 76 after four epochs and 106 after ten; what is kept is the best on
+  validation. In five epochs and with dropout of 0.4 it came to 90.
 - beam 4, ranked by log probability over length, no word twice; both chosen on validation.
 """
 
@@ -87,8 +87,7 @@ def transformer() -> Experiment:
 
 def copying_transformer() -> Experiment:
     """AESLC: the same Transformer, copying."""
-    model = transformers(num_slots=16, dropout_rate=0.4)
-    return summariser(aeslc(), model, num_steps=5 * NUM_TRAIN // 64, peak=1e-3)
+    return summariser(aeslc(), transformers(num_slots=16), peak=1e-3)
 
 
 def smoke() -> Experiment:
@@ -247,7 +246,6 @@ def transformers(
     width: int = 192,
     num_layers: int = 3,
     num_heads: int = 4,
-    dropout_rate: float = 0.3,
 ) -> Generator:
     """Encoder and decoder of a few layers, one table of word vectors for all; with `num_slots` it copies."""
     sizes = dict(
@@ -256,7 +254,7 @@ def transformers(
         num_layers=num_layers,
         num_heads=num_heads,
         hidden=4 * width,
-        dropout_rate=dropout_rate,
+        dropout_rate=0.3,
     )
     decoder, encoder = TransformerDecoder(**sizes), TransformerEncoder(**sizes)
     if num_slots is not None:

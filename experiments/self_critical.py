@@ -11,6 +11,15 @@ after: what is measured is the gain. `paper` compares a caption with the greedy 
 others drawn for its picture (Luo 2020, arXiv 2003.09971, which needs no second decoding and varies less). The paper has
 COCO only: 95.3 CIDEr by cross-entropy, 104.5 by this (FC model, beam 5, Karpathy's split; from memory).
 
+Measured, `leave_one_out` from `init_inject`, seeds 0 to 2, CIDEr before -> after (mean; `evaluate --task.decoding.width 1` is greedy):
+
+                 test                       validation
+    greedy       44.0 -> 49.8 (+5.8)        40.6 -> 45.9 (+5.3)
+    beam 3       47.9 -> 52.0 (+4.1)        45.0 -> 46.4 (+1.4)
+
+What is rewarded sharpens the distribution, so that a wider search finds little more than the greedy one. With 6,000 pictures it
+overfits: the reward of drawn captions goes on from 0.68 to 0.76 after step 200, when validation has stopped.
+
 The end of a caption counts as a word in the reward (metrics/cider_reward.py), as it does in published code, against
 captions that stop after "with a"; what happens without it was not run. `bad_endings` and `repeating` are among the
 numbers to be looked at.
