@@ -27,13 +27,10 @@ import sys
 from typing import Any
 
 from experiments import image_tokenizer, picture_data
-from experiments.datasets import SCALE, SCENE
+from experiments.datasets import encoded_scenes
 from vlm_jax.data.codes import CodesToTarget
-from vlm_jax.data.encoded import Encoded
-from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.sampling import EachCaption
-from vlm_jax.data.source import Tfds
 from vlm_jax.data.text_transforms import Keep, Tokenize
 from vlm_jax.decoding.masked import MaskedDecoding
 from vlm_jax.decoding.sampling import Sampling
@@ -135,15 +132,15 @@ def _painter(
 
     def pairs(split: str, rows: int, *, train: bool = False) -> Pipeline:
         """Every caption with the codes of its picture, computed once by the run in `tokenizer`."""
-        codes = Encoded(
-            source=Tfds("scenes", split, config=config),
+        codes = encoded_scenes(
+            split,
+            config,
             encoder=CodesOf(tokenizer=codec),
             init_params=tokenizer and VariablesFromRun(workdir=tokenizer, part="tokenizer"),
-            transforms=(*SCENE, SCALE),
             dtype="int32",
         )
         return Pipeline(
-            source=EachCaption(Held(codes, ())),
+            source=EachCaption(codes),
             transforms=(
                 CodesToTarget(num_codes=image_tokenizer.NUM_CODES),
                 Tokenize(tokenizer=data.tokenizer, max_length=data.max_length, output="text"),

@@ -73,6 +73,12 @@ def held_scenes(config: str | None = None) -> dict[str, Held]:
     return {split: Held(Tfds("scenes", split, config=config), SCENE) for split in SCENES}
 
 
+def encoded_scenes(split: str, config: str | None = None, **fields: Any) -> Held:
+    """What a network makes of the pictures of one split, computed once and held in memory; `fields` are those of Encoded."""
+    pictures = Tfds("scenes", split, config=config)
+    return Held(Encoded(source=pictures, transforms=(*SCENE, SCALE), **fields), ())
+
+
 def scenes(*, batch_size: int, config: str | None = None, seed: int = 0) -> CaptionData:
     """The pictures made here, 64x64, as float32 [64 64 3]. 8,000 / 500 / 1,000 and 500 of unseen pairs."""
     sources = held_scenes(config)

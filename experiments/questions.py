@@ -7,9 +7,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.datasets import SCALE, SCENE, SCENES, held_scenes, mobilenet_features
+from experiments.datasets import (
+    SCALE,
+    SCENES,
+    encoded_scenes,
+    held_scenes,
+    mobilenet_features,
+)
 from vlm_jax.data.datasets.scenes_questions import ANSWERS, AskAnew
-from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.held import Held
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
@@ -70,9 +75,7 @@ def scenes(
     8,000 / 500 / 1,000 pictures, and 500 with pairs of colour and shape that training never shows (`test_unseen`).
     """
     pictures = held_scenes(config)
-    sources = {split: EachQuestion(source) for split, source in pictures.items()}
-    tokenizer = WordTokenizer(corpus=pictures["train"].source, vocab_size=64, texts="questions")
-    data = _questions(sources, tokenizer, ANSWERS, (SCALE,), batch_size, 18, seed=seed)
+    data = _scenes(pictures, pictures["train"].source, (SCALE,), batch_size, seed)
     if anew is None:
         return data
     drawn = dataclasses.replace(data.train, transforms=(anew, *data.train.transforms))
@@ -83,16 +86,16 @@ def scenes_features(*, batch_size: int, encoder: Any, workdir: str | None) -> Qu
     """The same questions with the features of the image encoder of the run in `workdir`, computed once and cached: what
     `encoder` gives, [n d]; with None those of its first values."""
     weights = workdir and VariablesFromRun(workdir=workdir, scope="image_encoder")
-    sources = {}
-    for split in SCENES:
-        pictures = Tfds("scenes", split)
-        features = Encoded(
-            source=pictures, encoder=encoder, init_params=weights, transforms=(*SCENE, SCALE)
-        )
-        sources[split] = EachQuestion(Held(features, ()))
-    words = Tfds("scenes", "train")
+    seen = {split: encoded_scenes(split, encoder=encoder, init_params=weights) for split in SCENES}
+    return _scenes(seen, Tfds("scenes", "train"), (), batch_size)
+
+
+def _scenes(
+    pictures: dict[str, Held], words: Source, before: tuple, batch_size: int, seed: int = 0
+) -> QuestionData:
+    sources = {split: EachQuestion(source) for split, source in pictures.items()}
     tokenizer = WordTokenizer(corpus=words, vocab_size=64, texts="questions")
-    return _questions(sources, tokenizer, ANSWERS, (), batch_size, 18, seed=0)
+    return _questions(sources, tokenizer, ANSWERS, before, batch_size, 18, seed=seed)
 
 
 def daquar(*, batch_size: int, pool: bool = False, seed: int = 0) -> QuestionData:

@@ -78,12 +78,9 @@ class ImageTokenizer(nn.Module, kw_only=True):
         return flatten_grid(values.swapaxes(1, 2) if self.by_columns else values).values
 
     def _pictures(self, values, *, train):
-        rows, columns = self.grid
-        if self.by_columns:
-            values = values.reshape(-1, columns, rows, values.shape[-1]).swapaxes(1, 2)
-        else:
-            values = values.reshape(-1, rows, columns, values.shape[-1])
-        return self.decoder(values, train=train)
+        shape = self.grid[::-1] if self.by_columns else self.grid
+        values = values.reshape(-1, *shape, values.shape[-1])
+        return self.decoder(values.swapaxes(1, 2) if self.by_columns else values, train=train)
 
 
 class CodesOf(nn.Module, kw_only=True):
