@@ -66,7 +66,7 @@ CITATION = "the papers of the methods"
 PAPER = {}
 WIDTH = 128
 ENCODER = "runs/demo"
-STEPS = {"scenes": 4_000, "daquar": 600}
+STEPS = {"scenes": 4_000, "daquar": 2_000}
 RECORDED = {"scenes": "scenes-test_unseen", "daquar": "daquar_single"}  # of a run, the last
 MEASURED = {  # data set and split -> the name of the column
     ("scenes", "test"): "scenes",

@@ -25,9 +25,11 @@ from vlm_jax.commands.pipelines import over_pictures, predictions
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import IMAGE, Prompt
 from vlm_jax.data.source import Pictures
+from vlm_jax.data.tiles import TiledPrompt, Tiles, layout
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.pretrained import processors, weights
 from vlm_jax.tasks.generation import Generation
+from vlm_jax.vision.tiled import Tiled
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -127,12 +129,18 @@ class Writer:
         )
         pictures = memory.mask.shape[1] if IMAGE in template else 0
         asked = len(tokenizer.encode(template)) + len(tokenizer.encode(given.prompt))
-        return Prompt(
+        kind, most = Prompt, pictures
+        if isinstance(self.model.image_encoder, Tiled):
+            kind = TiledPrompt
+            tiles = next(step.most for step in self.transforms if isinstance(step, Tiles))
+            most = len(tokenizer.encode_special(layout(pictures, *tiles)))
+        return kind(
             tokenizer=tokenizer,
             template=template,
-            length=pictures + asked + 8,
+            length=most + asked + 8,
             image_token=self.model.decoder.image_token,
             num_images=pictures,
+            special=found.family.special,
         )
 
     def _quantise(self, batch: dict[str, Any]) -> None:

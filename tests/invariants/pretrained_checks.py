@@ -220,6 +220,17 @@ def check_pictures_are_the_reference_s(folders):
             np.testing.assert_allclose(normalised, file[f"{name}_normalised"], atol=1e-4)
 
 
+def check_squares_of_a_picture_are_the_reference_s(folders):
+    with np.load(published.STORED.parent / "pictures.npz", allow_pickle=False) as file:
+        for name in processed.CUT:
+            processed.check_squares(name, file)
+
+
+def check_prompts_say_where_squares_lie_as_the_reference_s_do(folders):
+    with np.load(published.STORED.parent / "pictures.npz", allow_pickle=False) as file:
+        processed.check_prompts(file)
+
+
 def _through(steps, picture):
     example = {"image": picture, "id": 0}
     for step in steps:

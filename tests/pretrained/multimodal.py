@@ -27,14 +27,14 @@ VISION = {
 }
 
 
-def outputs(model, prompt: np.ndarray, *, axis: bool = False, types: bool = False):
-    """`axis`: one for the pictures of a row. `types`: says which tokens are the prompt."""
+def outputs(model, prompt: np.ndarray, *, image=None, types: bool = False):
+    """`image`: another than one for each row. `types`: says which tokens are the prompt."""
     import torch
 
-    image = picture((2, 8, 8, 3))
-    pixels = torch.tensor(image.transpose(0, 3, 1, 2))
+    image = picture((2, 8, 8, 3)) if image is None else image
+    pixels = torch.tensor(np.moveaxis(image, -1, -3))
     tokens = np.concatenate([prompt, _ANSWER], axis=1)
-    given = {"pixel_values": pixels[:, None] if axis else pixels}
+    given = {"pixel_values": pixels}
     whole, start = {**given}, {**given}
     if types:
         kind = np.arange(tokens.shape[1])[None] >= prompt.shape[1]
@@ -66,9 +66,9 @@ def ours(found, arrays):
     blocks = range(found.model.decoder.num_layers - 1)
     made = {f"hidden_{i + 1}": seen[f"decoder/blocks_{i}"][0] for i in blocks}
     # The words, with the picture's vectors in the places kept for them.
-    words, vectors = np.array(seen["decoder/embedding"]), np.asarray(seen["fusion"].values)
+    words, vectors = np.array(seen["decoder/embedding"]), seen["fusion"]
     places = batch["target"] == found.model.decoder.image_token
-    words[places] = vectors.reshape(-1, words.shape[-1])
+    words[places] = np.asarray(vectors.values)[np.asarray(vectors.mask)]
     return made | {"hidden_0": words, "logits": out, "answers": answers(found, batch)}
 
 

@@ -44,6 +44,15 @@ def test_twenty_pictures_of_every_shape_are_the_reference_s_patches(reference):
         assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
+@pytest.mark.parametrize("name", processed.CUT)
+def test_twenty_pictures_of_every_shape_are_the_reference_s_squares(name, reference):
+    processed.check_squares(name, reference)
+
+
+def test_a_prompt_says_where_each_square_lies_as_the_reference_s_does(reference):
+    processed.check_prompts(reference)
+
+
 @pytest.mark.parametrize(
     ("config", "steps"),
     [

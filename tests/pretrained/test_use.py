@@ -15,7 +15,7 @@ from tests.pretrained import published
 MEAN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "do_normalize": True}
 
 
-def folder_of(path, config, specials, processor):
+def folder_of(path, config, specials, processor, **fields):
     """A published folder with weights that a seed gives, a tokenizer of words w3 w4 ... and a processor."""
     published.write(path, config)
     size = config.get("text_config", config.get("decoder"))["vocab_size"]
@@ -25,6 +25,7 @@ def folder_of(path, config, specials, processor):
     tokenizer.add_special_tokens([word for word in specials.values() if word != "\n"])
     tokenizer.save(str(path / "tokenizer.json"))
     preprocessor = {"image_processor_type": processor, "size": {"height": 8, "width": 8}, **MEAN}
+    preprocessor |= fields
     (path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return str(path)
 
@@ -43,6 +44,19 @@ def asked(tmp_path_factory):
     config = published.Stored("paligemma_b").config
     specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 108: "\n", 119: "<image>"}
     return folder_of(tmp_path_factory.mktemp("pg"), config, specials, "SiglipImageProcessor")
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory):
+    """A SmolVLM whose pictures are cut into up to two rows of two squares."""
+    config = published.Stored("idefics3_b").config
+    specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 119: "<image>"}
+    names = ("fake_token_around_image", "end_of_utterance", "global-img")
+    names += tuple(f"row_{i}_col_{j}" for i in (1, 2) for j in (1, 2))
+    specials |= {120 + i: f"<{name}>" for i, name in enumerate(names)}
+    sizes = {"size": {"longest_edge": 16}, "max_image_size": {"longest_edge": 8}}
+    path = tmp_path_factory.mktemp("smolvlm")
+    return folder_of(path, config, specials, "SmolVLMImageProcessor", do_pad=True, **sizes)
 
 
 @pytest.fixture
@@ -91,6 +105,20 @@ def test_what_it_is_asked_is_put_into_the_form_of_the_weights(asked, pictures, c
         assert use([*line, prompt]) == 0
         said.append(json.loads(capsys.readouterr().out))
     assert said[0]["log_prob"] != said[1]["log_prob"]
+
+
+def test_pictures_of_another_number_of_squares_are_read_together_as_alone(tiled, pictures, capsys):
+    Image.open(pictures / "a.png").resize((40, 9)).save(pictures / "wide.png")
+    line = ["predict", "--weights", tiled, "--max_length", "5", "--prompt", "w5 w6"]
+    files = [str(pictures / name) for name in ("a.png", "wide.png")]
+    assert use([*line, *files]) == 0
+    together = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
+    assert [each["file"] for each in together] == files
+    assert together[0]["text"] != together[1]["text"]
+    assert use([*line, files[1]]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["text"] == together[1]["text"]
+    assert alone["log_prob"] == pytest.approx(together[1]["log_prob"], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import numpy as np
 
 from tests.invariants import pretrained_checks
 from tests.seeded_bugs.harness import Room, bug
-from vlm_jax.data import image_transforms
+from vlm_jax.data import image_transforms, tiles
 from vlm_jax.language import transformer
 from vlm_jax.layers.activations import exact_gelu, quick_gelu
 from vlm_jax.layers.norm import LayerNorm
 from vlm_jax.layers.pooling import AttentionPooling
 from vlm_jax.pretrained import clip, clip_vision, folder, mapping, places, processors, vit, weights
 from vlm_jax.pretrained.settings import Settings
+from vlm_jax.text.tokenizers import TokenizerFile
 
 ROOM = "published weights"
 CHOICE = (Settings, "choice")
@@ -312,6 +313,31 @@ def _(real):
         return 224 / 256 if key == "crop_pct" else real(self, key, *default)
 
     return number
+
+
+bug("rows of squares are taken for columns", ROOM, (tiles.Tiles, "_squares"))(
+    lambda real: lambda self, height, width: real(self, height, width)[::-1]
+)
+bug("squares that a picture does not have are grey", ROOM, (np, "pad"))(
+    lambda real: lambda array, *arguments: real(array, *arguments, constant_values=0.1)
+)
+bug("a prompt names the squares column by column", ROOM, (tiles, "layout"))(
+    lambda real: lambda places, rows, columns: real(places, columns, rows)
+)
+
+
+@bug("the whole picture is the first of its squares", ROOM, (tiles, "layout"))
+def _(real):
+    def layout(places, rows, columns):
+        *squares, whole = real(places, rows, columns).rsplit("\n", 1)
+        return "\n".join([whole, *squares])
+
+    return layout
+
+
+@bug("a question's <image> is a picture's place", ROOM, (TokenizerFile, "encode"))
+def _(real):
+    return lambda self, text: self.encode_special(text)
 
 
 ROOMS = {ROOM: Room(pretrained_checks.CHECKS, pretrained_checks.folders)}

@@ -12,6 +12,7 @@ from vlm_jax.layers import attention
 from vlm_jax.pretrained import bert, blip, gemma, git, llama, t5
 from vlm_jax.pretrained.places import TokenRows
 from vlm_jax.tasks import generation
+from vlm_jax.vision import tiled
 
 READERS, WRITERS = "published BERT, BLIP and GIT", "published language models"
 FORMS = ((bert, "Form"), (blip, "Form"), (git, "Form"))
@@ -208,13 +209,16 @@ bug("a prompt's line break is outside", WRITERS, (transformer, "in_prompt"))(
 
 @bug("squares are put together column by column", WRITERS, (projection, "merged"))
 def _(real):
-    def merged(x, merge):
-        b, n, c = x.shape
-        side = int(n**0.5)
-        turned = x.reshape(b, side, side, c).swapaxes(1, 2).reshape(b, n, c)
-        return real(turned, merge)
+    def merged(x, merge, side):
+        turned = x.reshape(len(x), -1, side, side, x.shape[2]).swapaxes(2, 3)
+        return real(turned.reshape(x.shape), merge, side)
 
     return merged
+
+
+bug("squares that are not there are read", WRITERS, (tiled, "present"))(
+    lambda real: lambda image: jnp.ones_like(real(image))
+)
 
 
 ROOMS = {

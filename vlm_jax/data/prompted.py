@@ -29,7 +29,9 @@ class Prompt:
 
     In the `template` "{question}" stands for the example's text at `question`, as it is; "<image>" for `num_images`
     times `image_token`, where the decoder has the picture in the text; "<bos>" for BOS, which comes first where the
-    template does not say. `end_token` ends it, where the decoder is told so where its prompt ends. What an example holds is text and never one of these, whatever is written in it.
+    template does not say. `end_token` ends it, where the decoder is told so where its prompt ends. Those of a published
+    tokenizer's special tokens that the template has are named in `special`. What an example holds is text and never one of
+    these, whatever is written in it.
 
     An example whose prompt is longer than `length` is left out and counted, and stops a run where it is no exception
     (`Pipeline`); nothing is cut.
@@ -41,6 +43,7 @@ class Prompt:
     image_token: int | None = None
     num_images: int = 0
     end_token: int | None = None
+    special: tuple[str, ...] = ()
     output: str = "prompt"
 
     def __post_init__(self):
@@ -66,9 +69,11 @@ class Prompt:
         ids: list[int] = [] if BEGIN in self._pieces else [BOS]
         for part in self._parts(example):
             if part == (IMAGE,):
-                ids += [self.image_token] * self.num_images
+                ids += self.image_ids(example)
             elif part == (BEGIN,):
                 ids.append(BOS)
+            elif part[-1] in self.special:
+                ids += self.tokenizer.encode_special(part[-1])
             else:
                 ids += self.tokenizer.encode("".join(part))
         if self.end_token is not None:
@@ -80,11 +85,15 @@ class Prompt:
             )
         return ids
 
+    def image_ids(self, example: Example) -> list[int]:
+        """The tokens that keep the places of the picture."""
+        return [self.image_token] * self.num_images
+
     def _parts(self, example: Example) -> Iterator[tuple[str, ...]]:
         """The marks, each by itself, and what stands between them with the example's texts filled in."""
         text: list[str] = []
         for piece in self._pieces:
-            if piece in (IMAGE, BEGIN):
+            if piece in (IMAGE, BEGIN, *self.special):
                 if text:
                     yield (*text, "")
                     text = []
@@ -98,7 +107,8 @@ class Prompt:
 
     @functools.cached_property
     def _pieces(self) -> tuple[str, ...]:
-        return tuple(re.split(rf"({IMAGE}|{BEGIN}|\{{\w+\}})", self.template))
+        marks = "|".join(map(re.escape, (IMAGE, BEGIN, *self.special)))
+        return tuple(re.split(rf"({marks}|\{{\w+\}})", self.template))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

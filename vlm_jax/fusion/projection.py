@@ -18,7 +18,8 @@ class Projection(nn.Module, kw_only=True):
     2024, arXiv 2310.03744, section 3.2), then a `norm` where one is given.
 
     With `merge` each square of merge x merge places of a square grid is one vector first, their features side by side,
-    row by row (Laurençon et al. 2024, arXiv 2408.12637, section 2.2): n / merge^2 places.
+    row by row (Laurençon et al. 2024, arXiv 2408.12637, section 2.2): n / merge^2 places. With `side` the places are
+    those of several such grids, each side x side, one after another.
     """
 
     width: int
@@ -27,6 +28,7 @@ class Projection(nn.Module, kw_only=True):
     use_bias: bool = True
     norm: Norm | None = None
     merge: int = 1
+    side: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -39,7 +41,8 @@ class Projection(nn.Module, kw_only=True):
         form = {"use_bias": self.use_bias, "dtype": self.dtype}
         x, mask = image.values, image.mask
         if self.merge > 1:
-            x, mask = merged(x, self.merge), merged(mask[..., None], self.merge).all(-1)
+            x = merged(x, self.merge, self.side)
+            mask = merged(mask[..., None], self.merge, self.side).all(-1)
         if self.hidden is not None:
             x = self.activation(nn.Dense(self.hidden, **form, name="hidden_layer")(x))
         x = nn.Dense(self.width, **form, name="projection")(x)
@@ -48,13 +51,13 @@ class Projection(nn.Module, kw_only=True):
         return Features(values=x, mask=mask)
 
 
-def merged(x: Float[Array, "b n c"], merge: int) -> Float[Array, "b m d"]:
-    """Squares of a square grid as one vector each: [b n c] -> [b n/merge^2 merge^2*c]."""
+def merged(x: Float[Array, "b n c"], merge: int, side: int | None = None) -> Float[Array, "b m d"]:
+    """Squares of square grids as one vector each: [b n c] -> [b n/merge^2 merge^2*c]; one grid unless a `side` is given."""
     b, n, c = x.shape
-    side = math.isqrt(n)
-    if side**2 != n or side % merge:
+    side = math.isqrt(n) if side is None else side
+    if n % side**2 or side % merge:
         raise ValueError(
             f"Projection(merge={merge}) was given {n} places; expected a square grid whose side {merge} divides"
         )
-    x = x.reshape(b, side // merge, merge, side // merge, merge, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, n // merge**2, merge**2 * c)
+    x = x.reshape(b, n // side**2, side // merge, merge, side // merge, merge, c)
+    return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, n // merge**2, merge**2 * c)

@@ -2,7 +2,7 @@
 Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration.
 
 SigLIP's patches, squares of them side by side in one vector, through one linear layer without bias into places that the
-text keeps for them; Llama reads on from there. One picture of the encoder's own size; they cut larger ones into several.
+text keeps for them; Llama reads on from there. Large pictures are cut into squares of the encoder's size (data/tiles.py).
 """
 
 import jax
@@ -14,27 +14,34 @@ from vlm_jax.pretrained import clip_vision, llama
 from vlm_jax.pretrained.llava import image_row
 from vlm_jax.pretrained.places import below, linear
 from vlm_jax.pretrained.settings import Family, Settings
+from vlm_jax.vision.tiled import Tiled
+
+TEMPLATE = "<bos>User:<image>{question}<end_of_utterance>\nAssistant:"
+SPECIAL = ("<end_of_utterance>",)
 
 
 def read(settings: Settings) -> Family:
-    """Writes on from batch["target"], which has a place for each square of patches of batch["image"]."""
+    """Writes on from batch["target"], which has a place for each square of patches of batch["image"] [b t h w c]."""
     seen, text = settings.inner("vision_config"), settings.inner("text_config")
     text.expect("model_type", "llama")
     encoder = clip_vision.siglip(seen)
     rows = text.token_rows(text.integer("vocab_size", 32000))
     decoder = llama.decoder(text, rows, image_token=image_row(settings, rows))
     merge = settings.integer("scale_factor", 2)
-    fusion = Projection(width=decoder.width, use_bias=False, merge=merge)
-    model = Generator(image_encoder=encoder, fusion=fusion, decoder=decoder)
+    side = encoder.image_size[0] // encoder.patch_size
+    fusion = Projection(width=decoder.width, use_bias=False, merge=merge, side=side)
+    model = Generator(image_encoder=Tiled(encoder=encoder), fusion=fusion, decoder=decoder)
     connector = "model.connector.modality_projection.proj"
     places = (
-        *below(clip_vision.siglip_places(encoder), "image_encoder/", "model.vision_model."),
+        *below(clip_vision.siglip_places(encoder), "image_encoder/encoder/", "model.vision_model."),
         *linear("fusion/projection", connector, bias=False),
         *below(llama.places(decoder, rows, base="model.text_model."), "decoder/"),
     )
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-    image = clip_vision.image_of(seen, encoder)
-    return Family(model, places, ({"image": image, "target": tokens},))
+    one = clip_vision.image_of(seen, encoder)
+    image = jax.ShapeDtypeStruct((1, *one.shape), one.dtype)
+    example = {"image": image, "target": tokens}
+    return Family(model, places, (example,), template=TEMPLATE, special=SPECIAL)
 
 
 READERS = {

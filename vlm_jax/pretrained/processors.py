@@ -19,6 +19,7 @@ from vlm_jax.data.image_transforms import (
     ResizeToPatches,
 )
 from vlm_jax.data.pipeline import Transform
+from vlm_jax.data.tiles import StackTiles, Tiles
 from vlm_jax.pretrained.settings import Settings
 
 Triple = tuple[float, ...]
@@ -35,7 +36,7 @@ class _Kind:
 
     size: int
     resample: int
-    resize: Literal["exact", "shorter", "crop_pct", "patches"]  # what one number for the size means
+    resize: Literal["exact", "shorter", "crop_pct", "patches", "tiles"]  # what the size means
     crop: int | None = None
     mean: Triple = HALF
     std: Triple = HALF
@@ -49,6 +50,8 @@ KINDS: Mapping[str, _Kind] = {
     "CLIP": _Kind(224, 3, "shorter", crop=224, mean=CLIP_MEAN, std=CLIP_STD),
     "MobileNetV2": _Kind(256, 2, "shorter", crop=224),
     "ConvNext": _Kind(384, 3, "crop_pct"),
+    "Idefics3": _Kind(364, 1, "tiles"),
+    "SmolVLM": _Kind(364, 1, "tiles"),
 }
 
 
@@ -56,8 +59,11 @@ def transforms(preprocessor: Mapping[str, Any]) -> tuple[Transform, ...]:
     """From encoded bytes, a path or an array to float32 [h w c]. ValueError for what we have no transform for."""
     settings = Settings(preprocessor, name="preprocessor_config.json")
     kind = _kind(settings)
-    settings.expect("do_pad", False)
     settings.expect("do_flip_channel_order", False)
+    if kind.resize == "tiles":
+        tiles = _tiles(settings, kind)
+        return (Decode(), tiles, _normalise(settings, kind), StackTiles(tiles=tiles))
+    settings.expect("do_pad", False)
     return (Decode(), *_sizes(settings, kind), *_crop(settings, kind), _normalise(settings, kind))
 
 
@@ -75,15 +81,30 @@ def _kind(settings: Settings) -> _Kind:
 _ENDS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 
 
-def _sizes(settings: Settings, kind: _Kind) -> tuple[Transform, ...]:
-    if not settings.flag("do_resize", True):
-        return ()
+def _tiles(settings: Settings, kind: _Kind) -> Tiles:
+    settings.expect("do_resize", True)
+    size, longest = kind.size, 4 * kind.size
+    if settings.has("max_image_size"):
+        size = settings.inner("max_image_size").integer("longest_edge")
+    if settings.has("size"):
+        longest = settings.inner("size").integer("longest_edge")
+    split = settings.flag("do_image_splitting", True)
+    return Tiles(size=size, longest=longest, method=_method(settings, kind), split=split)
+
+
+def _method(settings: Settings, kind: _Kind) -> str:
     number = settings.integer("resample", kind.resample)
     if number not in METHODS:
         raise ValueError(
             f"preprocessor_config.json: resample is {number}, expected one of {METHODS}"
         )
-    method = METHODS[number]
+    return METHODS[number]
+
+
+def _sizes(settings: Settings, kind: _Kind) -> tuple[Transform, ...]:
+    if not settings.flag("do_resize", True):
+        return ()
+    method = _method(settings, kind)
     if kind.resize == "patches":
         patch_size = settings.integer("patch_size", 16)
         most = settings.integer("max_num_patches", kind.size)

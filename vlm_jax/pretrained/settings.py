@@ -48,7 +48,8 @@ class Family(NamedTuple):
     `heads` are parts that only some of the models have: where ours has no parameters below 'head/', the tensors of
     those places are left in the file. `older` are (regular expression, replacement) of the file's names: where it has not
     a name but has what these make of it, that is meant. `template` is the prompt that the weights were trained on, as
-    data.prompted.Prompt has it, with {question} for what is asked; None where a text is written without one.
+    data.prompted.Prompt has it, with {question} for what is asked, and `special` are its special tokens; None where a text is
+    written without one.
     """
 
     model: nn.Module
@@ -58,6 +59,7 @@ class Family(NamedTuple):
     heads: tuple[str, ...] = ()
     older: tuple[tuple[str, str], ...] = ()
     template: str | None = None
+    special: tuple[str, ...] = ()
 
 
 class Settings:

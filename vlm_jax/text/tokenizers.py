@@ -22,6 +22,7 @@ that says "<eos>", "<pad>" or "[CLS]" is read as those characters. What a captio
 import collections
 import dataclasses
 import difflib
+import functools
 import json
 import os
 import threading
@@ -311,6 +312,10 @@ class TokenizerFile(_Base):
         """For each of our rows the id in the file (None where the file has none): to gather published embeddings."""
         return tuple(self._built().file_ids)
 
+    def encode_special(self, text: str) -> list[int]:
+        """The ids of `text`, in which what is spelled like a special token is that token: of templates, never of data."""
+        return self._built().encode_special(text)
+
     def _build(self) -> "_Rows":
         return self._read_file()
 
@@ -373,12 +378,24 @@ class _FileRows(_Rows):
         self._row = {
             file_id: row for row, file_id in enumerate(self.file_ids) if file_id is not None
         }
+        self._special_row = dict(self._row)
         added = rust.get_added_tokens_decoder()
         for file_id in (*found, *(i for i, token in added.items() if token.special)):
             self._row[file_id] = UNK
 
     def encode(self, text: str) -> list[int]:
         return [self._row[file_id] for file_id in super().encode(text)]
+
+    def encode_special(self, text: str) -> list[int]:
+        ids = self._with_special.encode(text, add_special_tokens=False).ids
+        return [self._special_row[file_id] for file_id in ids]
+
+    @functools.cached_property
+    def _with_special(self):
+        rust = _parsed(self.json)
+        rust.no_truncation()
+        rust.no_padding()
+        return rust
 
     def decode(self, rows: Sequence[int]) -> str:
         return self.rust.decode([self.file_ids[row] for row in rows], skip_special_tokens=True)

@@ -1,7 +1,10 @@
 """Idefics3 and SmolVLM."""
 
+import numpy as np
+
 from tests.pretrained import multimodal
 from tests.pretrained.multimodal import IMAGE, VISION, ours
+from tests.pretrained.published import picture
 from tests.pretrained.references import llama
 
 __all__ = ["CONFIGS", "ours", "outputs"]
@@ -33,5 +36,18 @@ CONFIGS = {
 }
 
 
+# The first row has three squares of a picture, the second two, and one of zeros, which is none.
+_PLACES = [IMAGE] * 4
+_PROMPT = np.array(
+    [
+        [1, 5, *_PLACES, 6, *_PLACES, 9, *_PLACES, 70],
+        [1, 8, *_PLACES, 9, *_PLACES, 10, 71, 12, 13, 62, 14],
+    ],
+    np.int32,
+)
+
+
 def outputs(model, config):
-    return multimodal.outputs(model, multimodal.PICTURE_WITHIN, axis=True)
+    image = picture((2, 3, 8, 8, 3))
+    image[1, 2] = 0
+    return multimodal.outputs(model, _PROMPT, image=image)
