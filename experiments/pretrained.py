@@ -25,6 +25,7 @@ from vlm_jax.commands.pipelines import over_pictures, predictions
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import IMAGE, Prompt
 from vlm_jax.data.source import Pictures
+from vlm_jax.data.text_transforms import Tokenize
 from vlm_jax.data.tiles import TiledPrompt, Tiles, layout
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.pretrained import processors, weights
@@ -40,7 +41,8 @@ def use(argv: list[str]) -> int:
     try:
         files = list(pictures_in(given.pictures))
         out = Path(given.out) if given.out else None
-        left = [name for name in files if name not in written_in(out)] if out else files
+        written = written_in(out) if out else set()
+        left = [name for name in files if name not in written]
         if not left:
             print(f"{out}: all of {len(files)} pictures are there", file=sys.stderr)
             return 0
@@ -73,7 +75,9 @@ class Writer:
             )
         tokenizer = found.folder.tokenizer()
         self.batch, self.int8 = given.batch, given.int8
-        self.transforms = processors.transforms(found.folder.preprocessor)
+        self.transforms = processors.transforms(
+            found.folder.preprocessor, found.folder.config.get("model_type")
+        )
         prompt = self._prompt(given, found, tokenizer)
         if prompt is not None:
             self.transforms += (prompt,)
@@ -109,11 +113,16 @@ class Writer:
                         "log_prob": round(example["log_prob"], 4),
                     }
 
-    def _prompt(self, given: argparse.Namespace, found: Any, tokenizer: Any) -> Prompt | None:
-        template = found.family.template
+    def _prompt(
+        self, given: argparse.Namespace, found: Any, tokenizer: Any
+    ) -> Prompt | Tokenize | None:
+        template, reads = (
+            found.family.template,
+            getattr(self.model, "text_encoder", None) is not None,
+        )
         if template is None and self.model.decoder.image_token is not None:
             raise UserError(f"{given.weights}: how this family is asked, we have no form for")
-        if template is None:
+        if template is None and not reads:
             if given.prompt is not None:
                 raise UserError(f"--prompt: {given.weights} only captions; leave it out")
             return None
@@ -123,6 +132,9 @@ class Writer:
             )
         if "\n" in given.prompt:
             raise UserError("--prompt: expected one line; a line break ends the prompt")
+        if reads:
+            length = len(tokenizer.encode(given.prompt)) + 2  # with BOS and EOS
+            return Tokenize(tokenizer=tokenizer, max_length=length, key="question", output="text")
         memory = jax.eval_shape(
             lambda batch: self.model.apply(self.variables, batch, train=False, method="encode"),
             found.family.example[0],

@@ -116,6 +116,17 @@ def test_files_of_all_ages_say_what_they_mean(config, steps):
     assert transforms(config) == (Decode(), *steps)
 
 
+def test_what_a_file_leaves_open_is_what_the_reference_takes_it_for():
+    old = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    plain = (Normalise(mean=(0.5,) * 3, std=(0.5,) * 3),)
+    found = transforms({**old, "size": 224}, "vit")
+    assert found == (Decode(), Resize(size=(224, 224)), *plain)
+    nulls = {"do_center_crop": None, "crop_size": None, "do_pad": None, "size": None}
+    assert transforms({"image_processor_type": "ViTImageProcessorFast", **old, **nulls}) == found
+    blip = transforms({"image_processor_type": "BlipImageProcessor", "do_pad": True, **old})
+    assert blip == (Decode(), Resize(size=(384, 384), method="bicubic"), *plain)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -123,9 +134,12 @@ def test_files_of_all_ages_say_what_they_mean(config, steps):
             {"image_processor_type": "EvilProcessor"},
             "image_processor_type is 'EvilProcessor', expected one of BlipF",
         ),
-        ({"image_processor_type": None}, "image_processor_type is None"),
+        ({"image_processor_type": None}, "has no 'image_processor_type'"),
         ({"do_flip_channel_order": True}, "do_flip_channel_order is True, expected False"),
-        ({"do_pad": True}, "do_pad is True, expected False"),
+        (
+            {"image_processor_type": "CLIPImageProcessor", "do_pad": True},
+            "do_pad is True, expected False",
+        ),
         ({"resample": 9}, "resample is 9, expected one of .*bicubic"),
         ({"size": {"longest_edge": 4}}, "size has no 'height'"),
         ({"size": "224"}, "size is '224', expected a whole number"),

@@ -47,6 +47,19 @@ def asked(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def questioned(tmp_path_factory):
+    """A BLIP that answers; what its pictures go through stands where transformers 5 has it."""
+    config = published.Stored("blip_qa").config
+    specials = {0: "[PAD]", 1: "[CLS]", 2: "[SEP]", 3: "[UNK]"}
+    path = tmp_path_factory.mktemp("blip")
+    folder = folder_of(path, config, specials, "BlipImageProcessor")
+    preprocessor = json.loads((path / "preprocessor_config.json").read_text())
+    (path / "processor_config.json").write_text(json.dumps({"image_processor": preprocessor}))
+    (path / "preprocessor_config.json").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
 def tiled(tmp_path_factory):
     """A SmolVLM whose pictures are cut into up to two rows of two squares."""
     config = published.Stored("idefics3_b").config
@@ -105,6 +118,17 @@ def test_what_it_is_asked_is_put_into_the_form_of_the_weights(asked, pictures, c
         assert use([*line, prompt]) == 0
         said.append(json.loads(capsys.readouterr().out))
     assert said[0]["log_prob"] != said[1]["log_prob"]
+
+
+def test_a_question_that_is_read_beside_the_picture_is_asked(questioned, pictures, capsys):
+    line = ["predict", "--weights", questioned, str(pictures / "a.png"), "--max_length", "4"]
+    said = []
+    for prompt in ("w6", "w7 w8"):
+        assert use([*line, "--prompt", prompt]) == 0
+        said.append(json.loads(capsys.readouterr().out)["log_prob"])
+    assert said[0] != said[1]
+    assert use(line) == 2
+    assert "wants to be asked something" in capsys.readouterr().err
 
 
 def test_pictures_of_another_number_of_squares_are_read_together_as_alone(tiled, pictures, capsys):

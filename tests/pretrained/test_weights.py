@@ -1,12 +1,15 @@
 import functools
 import hashlib
 import json
+import operator
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from tests.pretrained import published
 from vlm_jax import config
@@ -100,10 +103,120 @@ def test_rows_of_a_table_follow_the_tokenizer_and_the_rest_comes_last():
         def rows_in_file(self):
             return (3, None, 0, 1)
 
+        def special_in_file(self):
+            return frozenset()
+
     assert Settings({}, Tokenizer()).token_rows(6).ids == (3, None, 0, 1, 2, 4, 5)
     assert Settings({}).token_rows(3).ids == (0, 1, 2)
     with pytest.raises(ValueError, match="the tokenizer has id 3, the table 3 rows"):
         Settings({}, Tokenizer()).token_rows(3)
+
+
+def test_a_special_token_without_a_vector_is_never_written(tmp_path):
+    # Gemma 3 of a billion parameters: <image_soft_token> has an id behind the table's last
+    tokenizer = _words(tmp_path, {"<pad>": 0, "<bos>": 1, "<eos>": 2, "a": 3, "<image>": 4})
+    rows = Settings({}, tokenizer).token_rows(4)
+    assert rows.ids == (0, 1, 2, None, 3, None) and rows.unscored == (3, 5)
+    with pytest.raises(ValueError, match="the tokenizer has id 4, the table 3 rows"):
+        Settings({}, tokenizer).token_rows(3)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (0, None, None, None)),
+        ({"tokenizer_config.json": {"eos_token": "end", "bos_token": {"content": "a"}}}, (0, 3, 4, None)),
+        ({"special_tokens_map.json": {"eos_token": "end", "unk_token": "a"}}, (0, None, 4, 3)),
+        # GPT-2: one token is the beginning and the end, which is what it is
+        ({"tokenizer_config.json": {"bos_token": "end", "eos_token": "end"}}, (0, None, 4, None)),
+        ({"tokenizer_config.json": {"eos_token": "lost", "bos_token": None}}, (0, None, None, None)),
+    ],
+)  # fmt: skip
+def test_the_files_beside_a_tokenizer_say_which_tokens_begin_and_end(tmp_path, files, expected):
+    _words(tmp_path, {"<pad>": 0, "b": 1, "c": 2, "a": 3, "end": 4})
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert Folder(str(tmp_path)).tokenizer().rows_in_file()[:4] == expected
+
+
+def _words(path, vocabulary):
+    tokenizer = Tokenizer(WordLevel(vocabulary))
+    tokenizer.add_special_tokens([word for word in vocabulary if word.startswith("<")])
+    tokenizer.save(str(path / "tokenizer.json"))
+    return Folder(str(path)).tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "field", "expected"),
+    [
+        ("gemma_2a", {"attn_logit_softcapping": None}, "decoder.form.soft_cap", None),
+        ("gemma_2a", {"final_logit_softcapping": ...}, "decoder.form.final_soft_cap", 30.0),
+        ("gemma_2a", {"num_key_value_heads": ...}, "decoder.num_kv_heads", 4),
+        ("gemma_2a", {"hidden_size": ..., "num_hidden_layers": ...}, "decoder.num_layers", 26),
+        (
+            "idefics3_b",
+            {"vision_config": {"hidden_size": 8}},
+            "image_encoder.encoder.num_heads",
+            16,
+        ),
+        (
+            "siglip_a",
+            {"text_config": {"vocab_size": 250_000, "hidden_size": 24}},
+            "text_encoder.filled_with",
+            1,
+        ),
+        (
+            "siglip_a",
+            {"text_config": {"vocab_size": 256_000, "hidden_size": 24}},
+            "text_encoder.filled_with",
+            0,
+        ),
+    ],
+)
+def test_what_a_file_leaves_out_is_what_the_reference_takes_it_for(name, change, field, expected):
+    given = {**published.Stored(name).config, **change}
+    given = {key: value for key, value in given.items() if value is not ...}
+    found = operator.attrgetter(field)(published.family_of(given).model)
+    assert found == expected
+
+
+def test_a_picture_that_is_no_multiple_of_the_patch_loses_the_rest():
+    # SigLIP of 384 pixels in patches of 14
+    given = published.Stored("siglip_c").config
+    given = {**given, "image_size": 14, "patch_size": 4}
+    family = published.family_of(given)
+    shape = (1, 14, 14, 3)
+    found = jax.eval_shape(
+        lambda image: family.model.init_with_output(jax.random.key(0), image, train=False)[0],
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+    )
+    assert found.values.shape[1] == 9
+
+
+def test_tables_that_nothing_uses_are_left_in_old_files_of_t5(tmp_path):
+    name = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    given = published.Stored("t5_a").config
+    weights.load(published.write(tmp_path, given, {name: np.zeros((8, 4), np.float32)}).path)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("clip_b", "vision_model."),
+        ("siglip_c", "vision_model."),
+        ("llava_a", "vision_tower.vision_model."),
+        ("paligemma_a", "vision_tower.vision_model."),
+    ],
+)
+def test_files_that_leave_a_level_of_names_out_are_read(tmp_path, name, level):
+    given = published.Stored(name).config
+    opened = published.write(tmp_path, given)
+    short = level.removesuffix("vision_model.")
+    moved = {n: None for n in opened.names() if n.startswith(level)}
+    moved |= {n.replace(level, short, 1): opened.tensor(n) for n in moved}
+    found = weights.load(published.write(tmp_path / "flat", given, moved).path)
+    expected = weights.load(str(tmp_path)).variables
+    jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
 
 
 def test_weights_fill_a_part_of_a_model_and_leave_the_rest_alone(folder, found):
@@ -133,6 +246,18 @@ def test_a_fresh_head_keeps_what_was_drawn(folder, found):
         PublishedWeights(folder=folder.path)(drawn)
     filled = PublishedWeights(folder=folder.path, fresh=("^head/",))(drawn)
     assert (filled["head"]["kernel"] == 9).all() and (filled["norm"]["scale"] != 9).all()
+
+
+def test_a_fresh_head_is_looked_for_among_the_parameters_alone(tmp_path):
+    given = published.Stored("resnet_a").config
+    opened = published.write(tmp_path, given)
+    drawn = drawn_like(weights.shapes(weights.read(opened)[0]))
+    init = PublishedWeights(folder=opened.path, fresh=("^head/",))
+    params, statistics = drawn.pop("params"), drawn
+    assert np.all(np.asarray(init(params)["head"]["kernel"]) == 9)
+    assert "batch_stats" in init.collections(statistics)
+    with pytest.raises(ValueError, match="finds no parameter"):
+        PublishedWeights(folder=opened.path, fresh=("^hat/",))(params)
 
 
 def test_parameters_come_in_the_dtype_and_sharding_that_is_asked_for(folder, found):

@@ -335,6 +335,27 @@ def test_special_spellings_in_a_text_stay_text_with_a_published_file(tmp_path):
     assert ids.count(4) == ids.count(5) == 1
 
 
+def test_a_token_that_is_marked_as_special_comes_before_one_of_the_usual_spelling(tmp_path):
+    # Gemma's: <s> and </s> are tags of web pages there
+    vocabulary = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, "<s>": 4, "</s>": 5, "dog": 6}
+    tags = ("<s>", "</s>")
+    added = [(name, name not in tags) for name in vocabulary if name != "dog"]
+    file = published(tmp_path, added, vocabulary, unk="<unk>")
+    tokenizer = TokenizerFile(file=file, vocab_size=64)
+    assert tokenizer.rows_in_file()[:4] == (0, 2, 1, 3)
+    assert tokenizer.special_in_file() == {0, 1, 2, 3}
+    assert tokenizer.encode_special("<bos> dog") == [BOS, 6] and BOS not in tokenizer.encode(
+        "<bos>"
+    )
+
+
+def test_an_unknown_token_that_is_another_s_as_well_gets_a_row_of_its_own(tmp_path):
+    # CLIP's: what is unknown is the end of a text
+    vocabulary = {"dog": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}
+    file = published(tmp_path, [("<|endoftext|>", True)], vocabulary, unk="<|endoftext|>")
+    assert TokenizerFile(file=file, vocab_size=64).rows_in_file() == (None, 1, 2, None, 0)
+
+
 def test_a_file_without_specials_gets_rows_of_its_own(tmp_path):
     file = published(tmp_path, [], {"dog": 0, "<|endoftext|>": 1, "cat": 2}, unk="cat")
     tokenizer = TokenizerFile(file=file, vocab_size=64, unk_token="cat")

@@ -40,7 +40,7 @@ def read_vision(settings: Settings) -> Family:
     """The vision tower alone, all its tokens normed, the class token first."""
     encoder = clip_vision.clip(settings, keep_class_token=True)
     found = below(clip_vision.clip_places(encoder), theirs="vision_model.")
-    return Family(encoder, found, (image(settings),))
+    return Family(encoder, found, (image(settings),), older=clip_vision.FLAT)
 
 
 READERS = {"CLIPModel": read_model, "CLIPVisionModel": read_vision}

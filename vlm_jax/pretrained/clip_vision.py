@@ -22,6 +22,9 @@ from vlm_jax.pretrained.places import (
 from vlm_jax.pretrained.settings import ACTIVATIONS, Settings
 from vlm_jax.vision.vit import Vit
 
+# Files written by transformers 5 for a model made there leave a level out.
+FLAT = ((r"^vision_tower\.vision_model\.", "vision_tower."), (r"^vision_model\.", ""))
+
 
 def clip(
     settings: Settings, *, num_layers: int | None = None, patch_size: int = 32, **fields
@@ -30,12 +33,16 @@ def clip(
     norm. `patch_size` is what a file that leaves it out means."""
     cut = num_layers is not None
     own = {"norm_first": True, "patch_bias": False, "norm_last": not cut}
-    return _vit(settings, num_layers, "quick_gelu", 1e-5, (224, patch_size), **own, **fields)
+    sizes = (768, 12, 224, patch_size)
+    return _vit(settings, num_layers, "quick_gelu", 1e-5, sizes, **own, **fields)
 
 
-def siglip(settings: Settings, **fields) -> Vit:
-    """SiglipVisionModel's: no class token."""
-    return _vit(settings, None, "gelu_pytorch_tanh", 1e-6, (224, 16), class_token=False, **fields)
+def siglip(
+    settings: Settings, sizes: tuple[int, int, int, int] = (768, 12, 224, 16), **fields
+) -> Vit:
+    """SiglipVisionModel's: no class token. The width, heads, picture and patch in `sizes` are what a file that leaves them
+    out means."""
+    return _vit(settings, None, "gelu_pytorch_tanh", 1e-6, sizes, class_token=False, **fields)
 
 
 def clip_places(vit: Vit, *, of: int | None = None) -> tuple[Place, ...]:
@@ -64,13 +71,15 @@ def image_of(settings: Settings, vit: Vit) -> jax.ShapeDtypeStruct:
 
 def _vit(settings: Settings, num_layers, activation, epsilon, sizes, **fields) -> Vit:
     all_layers = settings.integer("num_hidden_layers", 12)
+    width, num_heads, image_size, patch_size = sizes
     return Vit(
-        width=settings.integer("hidden_size", 768),
+        width=settings.integer("hidden_size", width),
         num_layers=all_layers if num_layers is None else num_layers,
-        num_heads=settings.integer("num_attention_heads", 12),
+        num_heads=settings.integer("num_attention_heads", num_heads),
         hidden=settings.integer("intermediate_size", 3072),
-        image_size=settings.size("image_size", sizes[0]),
-        patch_size=settings.integer("patch_size", sizes[1]),
+        image_size=settings.size("image_size", image_size),
+        patch_size=settings.integer("patch_size", patch_size),
+        drop_rest=True,
         activation=settings.choice("hidden_act", ACTIVATIONS, activation),
         norm=LayerNorm(epsilon=settings.number("layer_norm_eps", epsilon)),
         **fields,

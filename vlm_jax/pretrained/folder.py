@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +50,45 @@ class Folder:
 
     @property
     def preprocessor(self) -> Mapping[str, Any] | None:
-        """What preprocessor_config.json says of pictures; None without one."""
-        path = Path(self.path) / "preprocessor_config.json"
-        return read_json(path) if path.exists() else None
+        """What preprocessor_config.json says of pictures, or else processor_config.json; None without them."""
+        found = self._if_there("preprocessor_config.json")
+        if found is None:
+            found = (self._if_there("processor_config.json") or {}).get("image_processor")
+        return found if isinstance(found, Mapping) else None
 
     def tokenizer(self, **fields: Any) -> TokenizerFile:
-        """tokenizer.json, with `fields` such as eos_token and, unless given, as many rows as it has tokens."""
+        """tokenizer.json, with `fields` such as eos_token and, unless given, as many rows as it has tokens and the special
+        tokens that tokenizer_config.json or special_tokens_map.json name."""
         path = self._file("tokenizer.json", "the tokenizer in the form of the tokenizers library")
+        found = read_json(path)
+        model = found.get("model")
+        words = model.get("vocab", ()) if isinstance(model, dict) else ()
+        added = found.get("added_tokens") or ()
+        fields = {**self._roles(_tokens(words) | _tokens(added)), **fields}
         if "vocab_size" not in fields:
-            found = read_json(path)
-            model = found.get("model")
-            words = model.get("vocab", ()) if isinstance(model, dict) else ()
             # Each of the four special tokens that the file lacks gets a row.
-            fields["vocab_size"] = len(words) + len(found.get("added_tokens") or ()) + 4
+            fields["vocab_size"] = len(words) + len(added) + 4
             rows = TokenizerFile(file=str(path), **fields).rows_in_file()
             fields["vocab_size"] = len(rows)
         return TokenizerFile(file=str(path), **fields)
+
+    def _roles(self, known: Collection[str]) -> dict[str, str]:
+        """Which of the `known` tokens has which role, where the files beside say; of two roles the first."""
+        said = {
+            **(self._if_there("special_tokens_map.json") or {}),
+            **(self._if_there("tokenizer_config.json") or {}),
+        }
+        found: dict[str, str] = {}
+        for role in ("eos_token", "bos_token", "unk_token", "pad_token"):
+            name = said.get(role)
+            name = name.get("content") if isinstance(name, Mapping) else name
+            if isinstance(name, str) and name in known and name not in found.values():
+                found[role] = name
+        return found
+
+    def _if_there(self, name: str) -> dict[str, Any] | None:
+        path = Path(self.path) / name
+        return read_json(path) if path.exists() else None
 
     def names(self) -> tuple[str, ...]:
         """Of all tensors, sorted."""
@@ -155,6 +178,13 @@ def open_folder(name: str, revision: str | None = None) -> Folder:
     return Folder(
         snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"])
     )
+
+
+def _tokens(listed: Any) -> set[str]:
+    """The tokens that tokenizer.json lists, whatever the form: a mapping, [token, score] or {"content": token}."""
+    found = (x[0] if isinstance(x, list) and x else x for x in listed)
+    found = (x.get("content") if isinstance(x, Mapping) else x for x in found)
+    return {x for x in found if isinstance(x, str)}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,20 +19,23 @@ from vlm_jax.pretrained import llama
 from vlm_jax.pretrained.places import Place, Same, TokenRows, below
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings
 
+# What a file that leaves them out means: width, blocks, heads, heads of keys, hidden units.
+FIRST = (3072, 28, 16, 16, 24576)
+SECOND = (2304, 26, 8, 4, 9216)
 WINDOW = {"sliding_attention": True, "full_attention": False}
 
 
 def read(settings: Settings) -> Family:
     """A language model: logits of the token after each of batch["target"]."""
-    return _language_model(settings, first)
+    return _language_model(settings, first, rows(settings))
 
 
 def read_second(settings: Settings) -> Family:
-    return _language_model(settings, second)
+    return _language_model(settings, second, rows(settings))
 
 
 def read_third(settings: Settings) -> Family:
-    return _language_model(settings, third)
+    return _language_model(settings, third, rows(settings, 262_208))
 
 
 READERS = {
@@ -42,14 +45,14 @@ READERS = {
 }
 
 
-def rows(settings: Settings) -> TokenRows:
-    return settings.token_rows(settings.integer("vocab_size", 256_000))
+def rows(settings: Settings, number: int = 256_000) -> TokenRows:
+    return settings.token_rows(settings.integer("vocab_size", number))
 
 
 def first(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     """GemmaForCausalLM's decoder."""
     layers = (Layer(rotary=llama.rotary(settings)),)
-    return _decoder(settings, rows, Form(**_form(settings)), layers, **fields)
+    return _decoder(settings, rows, FIRST, Form(**_form(settings)), layers, **fields)
 
 
 def second(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
@@ -57,12 +60,13 @@ def second(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
     form = Form(
         **_form(settings),
         scale=settings.number("query_pre_attn_scalar", 256.0) ** -0.5,
-        soft_cap=settings.number("attn_logit_softcapping", 50.0),
-        final_soft_cap=settings.number("final_logit_softcapping", 30.0),
+        soft_cap=_cap(settings, "attn_logit_softcapping", 50.0),
+        final_soft_cap=_cap(settings, "final_logit_softcapping", 30.0),
         sandwich=True,
     )
     turned = llama.rotary(settings)
-    return _decoder(settings, rows, form, _layers(settings, 2, turned, turned), **fields)
+    layers = _layers(settings, 2, turned, turned)
+    return _decoder(settings, rows, SECOND, form, layers, **fields)
 
 
 def third(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
@@ -83,7 +87,7 @@ def third(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder:
         near = llama.rotary_of(kinds.inner("sliding_attention"))
     else:
         far = llama.rotary(settings, base=1e6)
-    return _decoder(settings, rows, form, _layers(settings, 6, near, far), **fields)
+    return _decoder(settings, rows, SECOND, form, _layers(settings, 6, near, far), **fields)
 
 
 def _form(settings: Settings) -> dict:
@@ -99,7 +103,7 @@ def _form(settings: Settings) -> dict:
 
 def _layers(settings: Settings, period: int, near: Rotary, far: Rotary) -> tuple[Layer, ...]:
     """Every `period`-th block sees everything, unless layer_types says which."""
-    number = settings.integer("num_hidden_layers")
+    number = settings.integer("num_hidden_layers", SECOND[1])
     period = settings.integer("sliding_window_pattern", period)
     kinds = settings.words("layer_types")
     local = [(i + 1) % period > 0 for i in range(number)]
@@ -115,20 +119,20 @@ def _layers(settings: Settings, period: int, near: Rotary, far: Rotary) -> tuple
 
 
 def _decoder(
-    settings: Settings, rows: TokenRows, form: Form, layers, **fields
+    settings: Settings, rows: TokenRows, sizes, form: Form, layers, **fields
 ) -> TransformerDecoder:
     settings.expect("tie_word_embeddings", True)
     activation = "hidden_activation" if settings.has("hidden_activation") else "hidden_act"
     # The first files say "gelu" and mean the approximation by tanh, as their authors' code has it.
     chosen = settings.choice(activation, {**ACTIVATIONS, "gelu": jax.nn.gelu}, "gelu_pytorch_tanh")
-    heads = settings.integer("num_attention_heads")
+    width, num_layers, heads, kv_heads, hidden = sizes
     return TransformerDecoder(
         vocab_size=len(rows.ids),
-        width=settings.integer("hidden_size"),
-        num_layers=settings.integer("num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=settings.integer("num_key_value_heads", None) or heads,
-        hidden=settings.integer("intermediate_size"),
+        width=settings.integer("hidden_size", width),
+        num_layers=settings.integer("num_hidden_layers", num_layers),
+        num_heads=settings.integer("num_attention_heads", heads),
+        num_kv_heads=settings.integer("num_key_value_heads", kv_heads),
+        hidden=settings.integer("intermediate_size", hidden),
         activation=chosen,
         norm=_norm(settings),
         attention_dropout_rate=settings.number("attention_dropout", 0.0),
@@ -139,11 +143,12 @@ def _decoder(
     )
 
 
-def _language_model(settings: Settings, make: Callable[..., TransformerDecoder]) -> Family:
+def _language_model(
+    settings: Settings, make: Callable[..., TransformerDecoder], rows: TokenRows
+) -> Family:
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-    known = rows(settings)
-    decoder = make(settings, known)
-    found = below(places(decoder, known), ours="decoder/")
+    decoder = make(settings, rows)
+    found = below(places(decoder, rows), ours="decoder/")
     return Family(Generator(decoder=decoder), found, ({"target": tokens},))
 
 
@@ -172,6 +177,11 @@ def places(
             ]
         found += below(block, f"blocks_{i}/", f"{base}layers.{i}.")
     return tuple(found)
+
+
+def _cap(settings: Settings, key: str, default: float) -> float | None:
+    """A file that leaves it out means the default, null means none."""
+    return settings.number(key, None if settings.is_null(key) else default)
 
 
 def _norm(settings: Settings) -> RMSNorm:

@@ -24,7 +24,7 @@ def read(settings: Settings) -> Family:
     """Writes on from batch["target"], which has a place for each square of patches of batch["image"] [b t h w c]."""
     seen, text = settings.inner("vision_config"), settings.inner("text_config")
     text.expect("model_type", "llama")
-    encoder = clip_vision.siglip(seen)
+    encoder = clip_vision.siglip(seen, (1152, 16, 224, 32))
     rows = text.token_rows(text.integer("vocab_size", 32000))
     decoder = llama.decoder(text, rows, image_token=image_row(settings, rows))
     merge = settings.integer("scale_factor", 2)

@@ -42,7 +42,7 @@ def read(settings: Settings) -> Family:
     tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
     image = clip_vision.image_of(seen, encoder)
     example = {"image": image, "target": tokens}
-    return Family(model, places, (example,), template=TEMPLATE)
+    return Family(model, places, (example,), older=clip_vision.FLAT, template=TEMPLATE)
 
 
 READERS = {"PaliGemmaForConditionalGeneration": read}

@@ -55,15 +55,41 @@ KINDS: Mapping[str, _Kind] = {
 }
 
 
-def transforms(preprocessor: Mapping[str, Any]) -> tuple[Transform, ...]:
-    """From encoded bytes, a path or an array to float32 [h w c]. ValueError for what we have no transform for."""
-    settings = Settings(preprocessor, name="preprocessor_config.json")
+# The model_type of config.json where the file does not name its processor.
+OF_MODELS: Mapping[str, str] = {
+    **{
+        "vit": "ViT",
+        "vision-encoder-decoder": "ViT",
+        "clip": "CLIP",
+        "git": "CLIP",
+        "llava": "CLIP",
+    },
+    **{"siglip": "Siglip", "paligemma": "Siglip", "siglip2": "Siglip2", "blip": "Blip"},
+    **{"mobilenet_v2": "MobileNetV2", "convnext": "ConvNext", "resnet": "ConvNext"},
+    **{"idefics3": "Idefics3", "smolvlm": "SmolVLM"},
+}
+
+
+def transforms(
+    preprocessor: Mapping[str, Any], model_type: str | None = None
+) -> tuple[Transform, ...]:
+    """From encoded bytes, a path or an array to float32 [h w c]. ValueError for what we have no transform for.
+
+    `model_type` is config.json's, which says whose processor it is where the file does not.
+    """
+    said = {key: value for key, value in preprocessor.items() if value is not None}
+    if model_type in OF_MODELS and not {"image_processor_type", "feature_extractor_type"} & set(
+        said
+    ):
+        said["image_processor_type"] = f"{OF_MODELS[model_type]}ImageProcessor"
+    settings = Settings(said, name="preprocessor_config.json")
     kind = _kind(settings)
     settings.expect("do_flip_channel_order", False)
     if kind.resize == "tiles":
         tiles = _tiles(settings, kind)
         return (Decode(), tiles, _normalise(settings, kind), StackTiles(tiles=tiles))
-    settings.expect("do_pad", False)
+    if kind.resize != "exact":  # all have one size, there is nothing to fill
+        settings.expect("do_pad", False)
     return (Decode(), *_sizes(settings, kind), *_crop(settings, kind), _normalise(settings, kind))
 
 

@@ -152,11 +152,14 @@ class Settings:
         `like` are (row, row): where the file has no token for the first, it begins like the second.
         """
         found = self._tokenizer.rows_in_file() if self._tokenizer is not None else ()
-        known = {i for i in found if i is not None}
-        if known and max(known) >= number:
+        # A special token of another model of the family (Gemma 3's pictures) may have no vector.
+        without = {i for i in found if i is not None and i >= number}
+        if without - (self._tokenizer.special_in_file() if without else set()):
             raise ValueError(
-                f"{self._name}: the tokenizer has id {max(known)}, the table {number} rows; they are of two models"
+                f"{self._name}: the tokenizer has id {max(without)}, the table {number} rows; they are of two models"
             )
+        found = tuple(None if i in without else i for i in found)
+        known = {i for i in found if i is not None}
         ids = (*found, *(i for i in range(number) if i not in known))
         missing = [(row, ids[other]) for row, other in like if ids[row] is None]
         return TokenRows(ids, tuple((row, i) for row, i in missing if i is not None))
@@ -164,6 +167,10 @@ class Settings:
     def has(self, key: str) -> bool:
         """Whether the key stands there with something other than null."""
         return self._config.get(key) is not None
+
+    def is_null(self, key: str) -> bool:
+        """Whether null stands there."""
+        return key in self._config and self._config[key] is None
 
     def is_mapping(self, key: str) -> bool:
         """Whether what stands there is a configuration of its own, for `inner`."""

@@ -29,6 +29,8 @@ from vlm_jax.pretrained.places import (
 from vlm_jax.pretrained.settings import ACTIVATIONS, Family, Settings, image
 from vlm_jax.vision.vit import BilinearGrid, Vit
 
+GEMMA = 256_000  # tokens
+
 
 def read_model(settings: Settings) -> Family:
     """Both towers: batch["image"] and batch["text"] to vectors of length 1, the scale of their products and its bias."""
@@ -93,7 +95,7 @@ def read_vision(settings: Settings) -> Family:
         pooling = pooling_places(vision_pooling(settings))
     unused = tuple(Unused(theirs=f"head.{name}") for place in pooling for name in place.theirs)
     found = below(clip_vision.siglip_places(encoder) + unused, theirs="vision_model.")
-    return Family(encoder, found, (image(settings),))
+    return Family(encoder, found, (image(settings),), older=clip_vision.FLAT)
 
 
 READERS = {
@@ -134,6 +136,6 @@ def pooling_places(pooling: AttentionPooling) -> tuple[Place, ...]:
 def text_encoder(settings: Settings, rows: TokenRows) -> TransformerEncoder:
     number = settings.integer("vocab_size", 32000)
     # SigLIP fills texts with </s>, 1; SigLIP 2's files say nothing of it, and are filled with Gemma's <pad>, 0.
-    fill = settings.integer("pad_token_id", 1 if number <= 32000 else 0)
+    fill = settings.integer("pad_token_id", 0 if number == GEMMA else 1)
     sizes, fill = (768, 12, 3072, 64), rows.ids.index(fill)
     return clip.text_encoder(settings, rows, sizes, "gelu_pytorch_tanh", 1e-6, filled_with=fill)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vlm_jax.language.transformer import Form, TransformerDecoder, TransformerEncoder
+from vlm_jax.layers.activations import exact_gelu
 from vlm_jax.layers.norm import RMSNorm
 from vlm_jax.models.generator import Generator
 from vlm_jax.pretrained.places import (
@@ -16,6 +17,7 @@ from vlm_jax.pretrained.places import (
     Same,
     Tied,
     TokenRows,
+    Unused,
     attention,
     below,
     linear,
@@ -25,7 +27,11 @@ from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.types import BOS, PAD
 
 # feed_forward_proj: (activation, gated)
-FEED_FORWARD = {"relu": (nn.relu, False), "gated-gelu": (nn.gelu, True), "gelu": (nn.gelu, False)}
+FEED_FORWARD = {
+    "relu": (nn.relu, False),
+    "gated-gelu": (nn.gelu, True),
+    "gelu": (exact_gelu, False),
+}
 NAMES = ("q", "k", "v", "o")
 
 
@@ -82,6 +88,10 @@ def places(model: Generator, rows: TokenRows) -> tuple[Place, ...]:
         Tied(theirs="decoder.embed_tokens.weight", to="shared.weight"),
         *_relative("text_encoder/relative", "encoder"),
         *_relative("decoder/relative_positions", "decoder"),
+        # The first files have a table that cross-attention does not use.
+        Unused(
+            theirs="decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+        ),
         *norm("text_encoder/norm", "encoder.final_layer_norm", bias=False),
         *norm("decoder/norm", "decoder.final_layer_norm", bias=False),
     ]

@@ -208,7 +208,11 @@ class PublishedWeights:
                 f"scope={self.scope!r} names no parameters; there are "
                 f"{sorted({name.split('/')[0] for name in leaves})}. Try one of these as scope."
             )
-        filled = fill(unnamed(inside), opened, places, left=left, fresh=self.fresh)
+        # Each rule has to find a parameter; beside the parameters it may find nothing.
+        fresh = tuple(
+            r for r in self.fresh if only != "others" or any(re.search(r, n) for n in inside)
+        )
+        filled = fill(unnamed(inside), opened, places, left=left, fresh=fresh)
         return unnamed(leaves | named(filled))
 
     def _chosen(

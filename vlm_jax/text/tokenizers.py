@@ -289,8 +289,9 @@ class BpeTokenizer(_Base):
 class TokenizerFile(_Base):
     """Any tokenizer.json, its padding, begin, end and unknown tokens moved to rows 0..3, the others following in order.
 
-    The four are recognised by their usual spelling ("[PAD]", "<s>", "<|endoftext|>" ...) or named here; one that the
-    file lacks gets a row of its own. Other special tokens ("[MASK]") keep a row but never come out of a text: what
+    The four are recognised by their usual spelling ("[PAD]", "<s>", "<|endoftext|>" ...), one that the file marks as special
+    before one that it does not, or named here; one that the file lacks gets a row of its own, and so does an unknown token
+    that is another's as well (CLIP). Other special tokens ("[MASK]") keep a row but never come out of a text: what
     looks like one in the data is cut like any other text, or is UNK. Post-processing templates, truncation and
     padding of the file are not applied.
     """
@@ -311,6 +312,10 @@ class TokenizerFile(_Base):
     def rows_in_file(self) -> tuple[int | None, ...]:
         """For each of our rows the id in the file (None where the file has none): to gather published embeddings."""
         return tuple(self._built().file_ids)
+
+    def special_in_file(self) -> frozenset[int]:
+        """The ids of the tokens that the file marks as special."""
+        return self._built().special_ids
 
     def encode_special(self, text: str) -> list[int]:
         """The ids of `text`, in which what is spelled like a special token is that token: of templates, never of data."""
@@ -366,7 +371,14 @@ class _FileRows(_Rows):
         rust.no_padding()
         rust.encode_special_tokens = True  # "<eos>" in a text is text
         vocabulary = rust.get_vocab(with_added_tokens=True)
-        specials = [_special(role, name, vocabulary, text) for role, name in sorted(named.items())]
+        added = rust.get_added_tokens_decoder()
+        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        roles: dict[int, int | None] = {}
+        for role in sorted(named):
+            i = _special(role, named[role], vocabulary, self.special_ids, text)
+            gives_way = role == UNK and named[role] is None and i in roles.values()
+            roles[role] = None if gives_way else i
+        specials = list(roles.values())
         found = [row for row in specials if row is not None]
         if len(set(found)) != len(found):
             raise ValueError(
@@ -379,8 +391,7 @@ class _FileRows(_Rows):
             file_id: row for row, file_id in enumerate(self.file_ids) if file_id is not None
         }
         self._special_row = dict(self._row)
-        added = rust.get_added_tokens_decoder()
-        for file_id in (*found, *(i for i, token in added.items() if token.special)):
+        for file_id in (*found, *self.special_ids):
             self._row[file_id] = UNK
 
     def encode(self, text: str) -> list[int]:
@@ -478,7 +489,9 @@ def _own(text: str, model: str):
     return rust
 
 
-def _special(role: int, name: str | None, vocabulary: Mapping[str, int], text: str) -> int | None:
+def _special(
+    role: int, name: str | None, vocabulary: Mapping[str, int], special: frozenset[int], text: str
+) -> int | None:
     """The file's id of PAD, BOS, EOS or UNK; None where it has none."""
     if name is not None:
         if name not in vocabulary:
@@ -494,10 +507,8 @@ def _special(role: int, name: str | None, vocabulary: Mapping[str, int], text: s
         if unknown is None and isinstance(model.get("unk_id"), int):  # Unigram
             return model["unk_id"]
         candidates = (unknown, *candidates)
-    for candidate in candidates:
-        if candidate in vocabulary:
-            return vocabulary[candidate]
-    return None
+    found = [vocabulary[candidate] for candidate in candidates if candidate in vocabulary]
+    return next((i for i in found if i in special), found[0] if found else None)
 
 
 def _stamp(file: str) -> tuple[int, int] | None:

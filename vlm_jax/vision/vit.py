@@ -72,6 +72,9 @@ class Vit(nn.Module, kw_only=True):
     image_size: tuple[int, int] = (224, 224)  # that the positions are made for; others interpolate
     class_token: bool = True
     keep_class_token: bool = False  # as the first of the Features
+    drop_rest: bool = (
+        False  # of a picture that is no multiple of patch_size: pixels at the right and below
+    )
     positions: Callable[..., nn.Module] = LearnedGrid  # or SinusoidalGrid
     num_classes: int | None = None
     dropout_rate: float = 0.0
@@ -97,6 +100,15 @@ class Vit(nn.Module, kw_only=True):
         if self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, dtype=self.dtype)
 
+    def _whole_patches(self, image: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        (height, width), size = image.shape[1:3], self.patch_size
+        if (height % size or width % size) and not self.drop_rest:
+            raise ValueError(
+                f"Vit with patch_size={size} was given a {height}x{width} image; expected both to be multiples of {size}. "
+                "Try Resize in the data pipeline, or drop_rest=True."
+            )
+        return image[:, : height - height % size, : width - width % size]
+
     @nn.compact
     def encode(self, image: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b n d"]:
         """All tokens after the last norm, unless there is none, the class token first where there is one."""
@@ -108,7 +120,7 @@ class Vit(nn.Module, kw_only=True):
             use_bias=self.patch_bias,
             dtype=self.dtype,
             name="patches",
-        )(_whole_patches(image, self.patch_size).astype(self.dtype))
+        )(self._whole_patches(image).astype(self.dtype))
         b, h, w, _ = x.shape
         x = x.reshape(b, h * w, self.width)
         if self.class_token:
@@ -191,13 +203,3 @@ def _vit(width: int, num_layers: int, num_heads: int, overrides) -> Vit:
         "hidden": 4 * width,
     }
     return Vit(**fields | overrides)
-
-
-def _whole_patches(image: Array, patch_size: int) -> Array:
-    height, width = image.shape[1:3]
-    if height % patch_size or width % patch_size:
-        raise ValueError(
-            f"Vit with patch_size={patch_size} was given a {height}x{width} image; "
-            f"expected both to be multiples of {patch_size}. Try Resize in the data pipeline."
-        )
-    return image
