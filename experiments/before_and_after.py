@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlm_jax.commands.command import UserError
 from vlm_jax.commands.saved import with_saved_statistics, with_saved_tokenizers
 from vlm_jax.metrics.base import total
 from vlm_jax.metrics.captioning import CaptionMetrics
@@ -61,7 +62,7 @@ def captions(workdir: Path, name: str) -> tuple[dict[int, str], Any]:
     experiment = with_saved_statistics(experiment, workdir)
     known = {evaluation.name: evaluation for evaluation in experiment.evaluations}
     if name not in known:
-        raise SystemExit(f"{workdir} has no evaluation {name!r}; it has {', '.join(known)}")
+        raise UserError(f"{workdir} has no evaluation {name!r}; it has {', '.join(known)}")
     variables = checkpoints.load_variables(workdir)
     found = evaluate(known[name], experiment.model, experiment.task, variables)
     return {e["id"]: e["prediction"] for e in found.examples}, known[name].data.source
@@ -83,7 +84,11 @@ def command(arguments: Sequence[str]) -> int:
     if len(arguments) not in (2, 3):
         print(__doc__, file=sys.stderr)
         return 2
-    print(compare(*map(Path, arguments[:2]), *arguments[2:]))
+    try:
+        print(compare(*map(Path, arguments[:2]), *arguments[2:]))
+    except (UserError, checkpoints.CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

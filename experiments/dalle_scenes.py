@@ -59,7 +59,7 @@ def transformer(tokenizer: str = "runs/image_tokenizer") -> Experiment:
 
 def columns(tokenizer: str = "runs/image_tokenizer") -> Experiment:
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted."""
-    return _painter(_decoder(), tokenizer, by_columns=True)
+    return _painter(_decoder(), tokenizer, by_columns=True, train_config="large")
 
 
 def lstm(tokenizer: str = "runs/image_tokenizer") -> Experiment:
@@ -121,6 +121,7 @@ def _painter(
     masked: bool = False,
     by_columns: bool = False,
     config: str | None = None,
+    train_config: str | None = None,
     width: int = 192,
     num_layers: int = 2,
     batch_size: int = 32,
@@ -134,7 +135,7 @@ def _painter(
         """Every caption with the codes of its picture, computed once by the run in `tokenizer`."""
         codes = encoded_scenes(
             split,
-            config,
+            train_config if train else config,
             encoder=CodesOf(tokenizer=codec),
             init_params=tokenizer and VariablesFromRun(workdir=tokenizer, part="tokenizer"),
             dtype="int32",

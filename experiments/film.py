@@ -53,8 +53,8 @@ def basics(epochs: int = 16, stop: int = 6_978) -> Experiment:
     return dataclasses.replace(_scenes(AskAnew(), epochs), num_steps=stop)
 
 
-def scenes(start: str = "", epochs: int = 18) -> Experiment:
-    """The same with more questions about two objects, from the run of `basics` in the folder `start`."""
+def scenes(start: str = "runs/film_basics", epochs: int = 18) -> Experiment:
+    """The same with more questions about two objects, from the run of `basics` in the folder `start`; "" draws anew."""
     experiment = _scenes(AskAnew(shares=SHARES), epochs)
     return dataclasses.replace(experiment, init_params=FromRun(workdir=start) if start else None)
 

@@ -123,7 +123,7 @@ def paligemma(epochs: int = 12) -> Experiment:
     )
 
 
-def paligemma_lora(start: str = "", epochs: int = 6, rank: int = 8) -> Experiment:
+def paligemma_lora(start: str = "runs/paligemma_vqa", epochs: int = 6, rank: int = 8) -> Experiment:
     """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
     experiment = prompted_scenes.begun(paligemma(epochs), start, peak=2e-3)
     adapted = prompted_scenes.adapted(experiment.model, rank)

@@ -41,12 +41,12 @@ def scenes(epochs: int = 8) -> Experiment:
     return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
 
 
-def whole(start: str = "", epochs: int = 3) -> Experiment:
+def whole(start: str = "runs/paligemma", epochs: int = 3) -> Experiment:
     """Questions, from the captioner of the run `start` on."""
     return prompted_scenes.begun(scenes(epochs), start, peak=3e-4)
 
 
-def lora(start: str = "", epochs: int = 3, rank: int = 8) -> Experiment:
+def lora(start: str = "runs/paligemma", epochs: int = 3, rank: int = 8) -> Experiment:
     """Questions, by low-rank updates of the captioner of the run `start`."""
     experiment = prompted_scenes.begun(scenes(epochs), start, peak=2e-3)
     adapted = prompted_scenes.adapted(experiment.model, rank)

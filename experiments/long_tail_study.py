@@ -38,6 +38,7 @@ from typing import Any
 
 from experiments import image_data, resnet_cifar
 from experiments.studies import main
+from vlm_jax.commands.command import UserError
 from vlm_jax.data.class_sampling import PowerSampling, ProgressiveSampling, WeightedSampling
 from vlm_jax.data.held import Held
 from vlm_jax.data.long_tail import LongTailed, exponential
@@ -88,7 +89,7 @@ DEFERRED = 0.8  # of the steps
 def cross_entropy(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
     """Nothing against the imbalance."""
     if data not in EPOCHS:
-        raise ValueError(f"--data: given {data}, expected one of {', '.join(EPOCHS)}")
+        raise UserError(f"--data: given {data}, expected one of {', '.join(EPOCHS)}")
     counts = exponential(largest=LARGEST[data], num_classes=10, imbalance=imbalance)
     return (_fashion_mnist if data == FASHION_MNIST else _cifar10)(counts)
 

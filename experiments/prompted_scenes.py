@@ -88,7 +88,7 @@ def adapted(model: Generator, rank: int) -> Lora:
 
 
 def begun(experiment: Experiment, start: str, *, peak: float) -> Experiment:
-    """From the run in the folder `start` on, where one is given."""
+    """From the run in the folder `start` on; from drawn weights where that is ""."""
     words = experiment.task.tokenizer
     return dataclasses.replace(
         experiment,

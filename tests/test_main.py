@@ -246,6 +246,8 @@ def test_help_lists_functions_and_every_path_with_its_present_value(capsys):
         (["train", "smoke"], ["takes no file names", "write smoke train"]),
         (["train", "--model.decodr.width", "3"], ["model.decodr.width", "Nearest: model.decoder."]),
         (["train", "--learing_rate", "3"], ["learing_rate", "optimizer.learning_rate"]),
+        (["train", "--record"], ["--record is for evaluate, given with train"]),
+        (["evaluate", "--question", "y"], ["--question is for predict, given with evaluate"]),
         (["train", "--wrokdir", "x"], ["unknown option --wrokdir", "nearest: --workdir"]),
         (["train", "--model.decoder.width", "wide"], ["given 'wide'", "expected int"]),
         (["train", "--num_steps", "2.5"], ["given '2.5'", "expected int"]),
@@ -321,6 +323,51 @@ def test_a_workdir_in_use_is_left_alone(workdir, capsys):
         lock.release()
     assert f"in use by another run (pid {os.getpid()} " in capsys.readouterr().err
     assert (workdir / "about.json").read_text() == before
+
+
+def test_a_finished_run_stays_that_of_the_command_that_did_it(workdir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    kept = [copy / name for name in ("about.json", "config.json", "run.json")]
+    before = [file.read_bytes() for file in kept]
+    assert run(*TRAIN, "--workdir", copy, "--log_every", "7") == 0
+    assert "nothing is left to train" in capsys.readouterr().err
+    assert [file.read_bytes() for file in kept] == before
+
+
+def test_the_seed_that_is_recorded_is_that_of_the_run(workdir, tmp_path):
+    line = ["evaluate", "--workdir", workdir, "--evaluations.0.max_batches=none"]
+    line += ["--only", "validation", "--seed", "7", f"--record={tmp_path}"]
+    assert run(*line) == 0
+    (found,) = tmp_path.iterdir()
+    assert found.name.endswith(".s0.json") and json.loads(found.read_text())["seed"] == 0
+
+
+def test_numbers_are_printed_where_no_page_can_be_written(workdir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    (copy / "gallery_validation.html").unlink()
+    (copy / "gallery_validation.html").mkdir()
+    assert run("evaluate", "--workdir", copy, "--only", "validation") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["evaluation"] == "validation"
+    assert "validation: no page: " in printed.err
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["train", "--workdir", "{file}"], "File exists"),
+        (["train", "--workdir", "{file}/x"], "Not a directory"),
+        (["evaluate", "--workdir", "{workdir}", "--model.decoder.width", "16"], "another model"),
+    ],
+)
+def test_what_the_machine_or_flax_refuses_is_a_line_too(argv, message, workdir, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    words = [word.format(workdir=workdir, file=tmp_path / "file") for word in argv]
+    assert run(*words) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
 
 
 # ---- checkpoints and tokenizers

@@ -49,6 +49,7 @@ def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> 
         if "help" in command.options:
             print(_help(command))
         else:
+            command.refuse_options()
             VERBS[command.verb](command)
         sys.stdout.flush()
         return 0
@@ -61,6 +62,8 @@ def main(*experiments: Callable[[], Any], argv: Sequence[str] | None = None) -> 
         if "--traceback" in argv or not _is_message(error):
             raise
         print(f"error: {error}", file=sys.stderr)
+        if _is_of_other_shapes(error):
+            print("what was changed makes another model than the workdir has", file=sys.stderr)
         return 2
 
 
@@ -81,7 +84,7 @@ def parse(argv: Sequence[str], experiments: Sequence[Callable[[], Any]]) -> Comm
             words.append(item)
             continue
         name, equals, value = item[2:].partition("=")
-        kind = OPTIONS.get(name, ("VALUE", ""))[0]
+        kind = OPTIONS[name].value if name in OPTIONS else "VALUE"
         if kind is None and equals:
             raise UserError(f"--{name} takes no value, given {value}")
         if not equals and kind is not None:
@@ -139,7 +142,9 @@ def _is_message(error: Exception) -> bool:
     """Whether the error was written for the reader by this package; a traceback says more of any other."""
     import vlm_jax
 
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) or getattr(error, "filename", None) is not None:
+        return True
+    if _is_of_other_shapes(error):
         return True
     if not isinstance(error, ValueError | OSError | RuntimeError):
         return False
@@ -148,6 +153,11 @@ def _is_message(error: Exception) -> bool:
         innermost = innermost.tb_next
     file = Path(innermost.tb_frame.f_code.co_filename)
     return file.is_relative_to(Path(vlm_jax.__file__).parent)
+
+
+def _is_of_other_shapes(error: Exception) -> bool:
+    """Whether a model was given parameters of other shapes than its own, as Flax says it."""
+    return type(error).__name__ in ("ScopeParamShapeError", "ScopeParamNotFoundError")
 
 
 def _help(command: Command) -> str:
@@ -160,7 +170,8 @@ def _help(command: Command) -> str:
         "",
         "options:",
     ]
-    for name, (value, meaning) in OPTIONS.items():
+    for name, (value, meaning, verbs) in OPTIONS.items():
+        meaning = f"{', '.join(verbs)}: {meaning}" if verbs else meaning
         lines.append(f"  {f'--{name} {value}' if value else f'--{name}':{width}s} {meaning}")
     lines += ["", "functions of this file (the first is the default):"]
     for name, function in command.functions.items():
@@ -169,5 +180,8 @@ def _help(command: Command) -> str:
         for argument in inspect.signature(function).parameters.values():
             lines.append(f"  {'':{width}s} --{argument.name} {argument.default}")
     lines += ["", f"every path of {command.chosen} with its value; change it with --path value:"]
-    lines += [f"  --{line}" for line in config.describe(command.build()).splitlines()]
-    return "\n".join(lines)
+    try:
+        paths = config.describe(command.build()).splitlines()
+    except UserError as error:  # such as a folder that the function looks into
+        return "\n".join([*lines, f"  (not to be listed here: {error})"])
+    return "\n".join([*lines, *(f"  --{line}" for line in paths)])

@@ -101,6 +101,10 @@ def test_a_finished_run_that_is_started_again_changes_nothing(uninterrupted):
     assert json.loads(before[1])["resumed_from"] is None
     assert state_hash(train(EXPERIMENT, workdir, SILENT)) == expected
     assert [file.read_bytes() for file in kept] == before
+    # Nothing is trained with the other settings either, so nothing says that it was.
+    other = changed(seed=3, log_every=2)
+    assert state_hash(train(other, workdir, SILENT)) == expected
+    assert [file.read_bytes() for file in kept] == before
 
 
 def test_another_seed_is_another_order_of_the_data(tmp_path):

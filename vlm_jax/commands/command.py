@@ -5,44 +5,57 @@ import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlm_jax import config
 
 RESULTS = "experiments/results"
-OPTIONS = {  # name -> what the value is called (None: it takes none), what it does
-    "workdir": ("DIR", "where config, checkpoints, logs and galleries are"),
-    "step": (
-        "STEP",
-        "evaluate, predict: a number, latest, last-5 (their mean), or best (the default)",
+
+
+class Option(NamedTuple):
+    """`value` is what it is called (None: it takes none); the verbs that take it, all where none is named."""
+
+    value: str | None
+    meaning: str
+    verbs: tuple[str, ...] = ()
+
+
+E, P, S = "evaluate", "predict", "search"
+OPTIONS = {
+    "workdir": Option("DIR", "where config, checkpoints, logs and galleries are"),
+    "step": Option(
+        "STEP", "a number, latest, last-5 (their mean), or best (the default)", (E, P, S)
     ),
-    "only": ("NAMES", "evaluate: the names of evaluations, separated by commas; search: of one"),
-    "record": ("[DIR]", f"evaluate: write the result file of this run (into {RESULTS})"),
-    "json": (None, "predict, search: a JSON object a line, with all that is known of each"),
-    "file": ("FILE", "predict: texts, one a line; - is the standard input"),
-    "classes": ("NAMES", "predict: which of these a picture shows, for a model of two towers"),
-    "clip_score": ("DIR", "evaluate: CLIPScore of the captions, by the two towers of that workdir"),
-    "judge": (
-        "DIR",
-        "evaluate: pictures that were made, by the classifier or captioner of that workdir",
+    "only": Option(
+        "NAMES", "the names of evaluations, separated by commas; search: of one", (E, S)
     ),
-    "nearest": (
-        None,
-        "evaluate: the training pictures nearest to those made, as numbers and a page",
+    "record": Option("[DIR]", f"write the result file of this run (into {RESULTS})", (E,)),
+    "json": Option(None, "a JSON object a line, with all that is known of each", (P, S)),
+    "file": Option("FILE", "texts, one a line; - is the standard input", (P, S)),
+    "classes": Option("NAMES", "which of these a picture shows, for a model of two towers", (P,)),
+    "clip_score": Option("DIR", "CLIPScore of captions, by the two towers of that workdir", (E,)),
+    "judge": Option(
+        "DIR", "pictures that were made, by the classifier or captioner of that workdir", (E,)
     ),
-    "int8": (
-        None,
-        "evaluate, predict: with the kernels in int8; evaluate measures both, and so what that costs",
+    "nearest": Option(
+        None, "the training pictures nearest to those made, as numbers and a page", (E,)
     ),
-    "question": ("TEXT", "predict: what is asked about each picture"),
-    "prompt": ("TEXT", "predict: makes pictures of it, and writes them as a contact sheet"),
-    "count": ("N", "predict --prompt: how many pictures"),
-    "to": ("TEXT", "predict --prompt: goes from the one prompt to this one"),
-    "steps": ("N", "predict --to: how many pictures from the one prompt to the other"),
-    "sheet": ("FILE", "predict --prompt: the PNG to write (into the workdir, by the prompt)"),
-    "attention": ("DIR", "predict: also write pictures of where each word, or the answer, looked"),
-    "traceback": (None, "show where an error comes from"),
-    "help": (None, "this text, and every path with its value"),
+    "int8": Option(
+        None, "with the kernels in int8; evaluate measures both, and so what that costs", (E, P)
+    ),
+    "question": Option("TEXT", "what is asked about each picture", (P,)),
+    "prompt": Option("TEXT", "makes pictures of it, and writes them as a contact sheet", (P,)),
+    "count": Option("N", "with --prompt: how many pictures", (P,)),
+    "to": Option("TEXT", "with --prompt: goes from the one prompt to this one", (P,)),
+    "steps": Option("N", "with --to: how many pictures from the one prompt to the other", (P,)),
+    "sheet": Option(
+        "FILE", "with --prompt: the PNG to write (into the workdir, by the prompt)", (P,)
+    ),
+    "attention": Option(
+        "DIR", "also write pictures of where each word, or the answer, looked", (P,)
+    ),
+    "traceback": Option(None, "show where an error comes from"),
+    "help": Option(None, "this text, and every path with its value"),
 }
 
 
@@ -88,6 +101,13 @@ class Command:
             "function": self.chosen,
             "command": shlex.join(["python", "-m", self.module, *self.argv]),
         }
+
+    def refuse_options(self) -> None:
+        """Those of other verbs: what is typed is never passed over."""
+        for name in self.options:
+            verbs = OPTIONS[name].verbs
+            if self.verb is not None and verbs and self.verb not in verbs:
+                raise UserError(f"--{name} is for {' and '.join(verbs)}, given with {self.verb}")
 
     def refuse_words(self) -> None:
         """For the verbs that are not about pictures or texts."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,14 @@ def evaluate(command: Command) -> None:
             found = pictures.judged(judge, evaluation, found)
         if "nearest" in command.options:
             found = pictures.with_nearest(workdir, experiment.train_data, evaluation, found)
-        runs.report(evaluation, workdir, step, found)
         numbers = record.rounded(found.numbers)
         signed = _signature(evaluation.task or experiment.task, judge) if evaluation.predict else {}
         about = {"evaluation": evaluation.name, "step": step}
         print(json.dumps({**about, **numbers, **signed}), flush=True)
+        try:
+            runs.report(evaluation, workdir, step, found)
+        except OSError as error:
+            print(f"{evaluation.name}: no page: {error}", file=sys.stderr)
         if "int8" in command.options:
             print(json.dumps({**about, **_in_int8(experiment, evaluation, variables)}), flush=True)
         measured.append((evaluation, found.numbers))
@@ -95,7 +99,7 @@ def _about_run(
     return {
         **about,
         **_signature(experiment.task, judge),
-        "seed": experiment.seed,
+        "seed": run["seed"],
         "commit": run["commit"],
         "device": run["device"],
         "hours": record.hours_of_training(workdir / "metrics.jsonl"),

@@ -33,7 +33,8 @@ def predict(command: Command) -> None:
         return two_towers.classify(command)
     two_towers.refuse_alone(command)
     paint.refuse_alone(command)
-    experiment = command.build()
+    there = command.workdir is not None and (command.workdir / "config.json").is_file()
+    experiment = trained(command)[0] if there else command.build()
     reads_texts = text_key(predicting(experiment).data) is not None
     if reads_texts and _reads_pictures(experiment):
         _predict_answers(command)

@@ -8,18 +8,19 @@ from typing import Any
 from vlm_jax.commands.command import Command
 from vlm_jax.commands.saved import save_statistics, save_tokenizers
 from vlm_jax.commands.workdirs import ABOUT, check_about
+from vlm_jax.train.logs import Console, Tee, TensorBoard, Writer
 
 
 def train(command: Command) -> None:
     """Trains in the workdir, from its newest checkpoint where it has one; without a workdir nothing is kept."""
     from vlm_jax.report import curves
-    from vlm_jax.train import logs, loop
+    from vlm_jax.train import loop
 
     command.refuse_words()
     experiment, workdir = command.build(), command.workdir
     if workdir is None:
         print("no --workdir: nothing of this run will be kept", file=sys.stderr)
-        loop.train(experiment, None, logs.Console())
+        loop.train(experiment, None, Console())
         return
     check_about(command, workdir)
     loop.train(experiment, workdir, Kept(experiment=experiment, about=Hashable(command.about())))
@@ -35,13 +36,23 @@ class Kept:
     about: Any
 
     def open(self, workdir: Path, num_steps: int) -> Any:
-        from vlm_jax.train import logs
-        from vlm_jax.train.checkpoints import write_json
-
         save_tokenizers(self.experiment, workdir)
         save_statistics(self.experiment, workdir)
-        write_json(workdir / ABOUT, dict(self.about))
-        return logs.Several(logs=(logs.Console(), logs.TensorBoard())).open(workdir, num_steps)
+        about = _About(workdir / ABOUT, dict(self.about), num_steps)
+        return Tee([about, *(log.open(workdir, num_steps) for log in (Console(), TensorBoard()))])
+
+
+class _About(Writer):
+    """Writes the file, unless it is there and nothing is left to train: then it is about the run that did that."""
+
+    def __init__(self, path: Path, about: dict[str, str], num_steps: int):
+        self._path, self._about, self._num_steps = path, about, num_steps
+
+    def start(self, step):
+        from vlm_jax.train.checkpoints import write_json
+
+        if step < self._num_steps or not self._path.exists():
+            write_json(self._path, self._about)
 
 
 class Hashable(dict):

@@ -309,6 +309,9 @@ def _builder(name: str, config: str | None, data_dir: str) -> Any:
     for value in vars(importlib.import_module(path)).values():
         ours = isinstance(value, type) and issubclass(value, tfds.core.DatasetBuilder)
         if ours and value.__module__ == path and value.name == name:
+            if config is not None and config not in value.builder_configs:
+                known = ", ".join(value.builder_configs) or "none"
+                raise ValueError(f"{name} has no config {config!r}; it has {known}")
             return value(**options)
     raise TypeError(f"{path} holds no TFDS builder named {name!r}")
 

@@ -60,7 +60,10 @@ class ClassReport:
                     image=pictures(example["id"]),
                     caption=said,
                     references=(f"it is: {gold}",),
-                    scores={f"p({c})": round(example["probabilities"][c], 3) for c in (said, gold)},
+                    scores={
+                        f"p({c})": round(example["probabilities"].get(c, 0.0), 3)
+                        for c in (said, gold)
+                    },
                     name=f"id {example['id']}",
                 )
             )
@@ -78,8 +81,16 @@ class ClassReport:
 
 
 def confusion(examples: Sequence[Mapping[str, Any]]) -> dict[str, collections.Counter]:
-    """How often each label was taken for each class: {gold: {predicted: times}}, in the order of the classes."""
-    counts = {name: collections.Counter() for name in examples[0]["probabilities"]}
+    """How often each label was taken for each class: {gold: {predicted: times}}, in the order of the classes; in that of
+    their names where an example does not list all."""
+    listed = list(examples[0]["probabilities"])
+    names = dict.fromkeys(listed)
+    for example in examples:
+        names |= dict.fromkeys((example["label"], example["prediction"]))
+    counts = {
+        name: collections.Counter()
+        for name in (listed if len(names) == len(listed) else sorted(names))
+    }
     for example in examples:
         counts[example["label"]][example["prediction"]] += 1
     return counts

@@ -186,16 +186,18 @@ def describe(
 ) -> None:
     """Writes config.json and run.json; says what changed in the config of a run that goes on.
 
-    A `finished` run keeps the run.json of the command that did it.
+    A `finished` run keeps those of the command that did it.
     """
-    path = workdir / "config.json"
-    if step and path.exists():
-        for line in config_changes(path, experiment)[:MAX_LISTED]:
-            say(f"changed since step {step} was saved: {line}")
+    path, about_run = workdir / "config.json", workdir / "run.json"
+    changed = config_changes(path, experiment)[:MAX_LISTED] if step and path.exists() else []
+    for line in changed:
+        say(f"changed since step {step} was saved: {line}")
+    if finished and about_run.exists() and path.exists():
+        if changed:
+            say("nothing is left to train, so config.json stays as it was; try another workdir")
+        return
     write_json(path, config.to_json(experiment))
-    about_run = workdir / "run.json"
-    if not (finished and about_run.exists()):
-        write_json(about_run, {**provenance(experiment.seed), "resumed_from": step or None})
+    write_json(about_run, {**provenance(experiment.seed), "resumed_from": step or None})
 
 
 def config_changes(path: Path, experiment: Experiment) -> list[str]:

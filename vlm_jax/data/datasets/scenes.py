@@ -11,7 +11,8 @@ caption, fact by fact.
     test_unseen        500   in each a pair of colour and shape that training never shows
 
 `Tfds("scenes", "train")[0]` has the keys of `FEATURES` below; the configuration `tiny` has 64, 16,
-32 and 16 pictures, which are the first of the default's. Nothing is downloaded. Licence: as the code.
+32 and 16 pictures, which are the first of the default's; `large` has 64,000 to train on, for models that would learn
+8,000 by heart, and the other splits of the default. Nothing is downloaded. Licence: as the code.
 
 The parts work without a dataset on disk: `generate(0, "train", 7)` is a Scene, `render(scene)` its
 picture, `captions(scene, rng)` and `questions(scene, rng)` its texts.
@@ -53,6 +54,9 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
         ScenesConfig(name="default", description="8,000 pictures to train on."),
+        ScenesConfig(
+            name="large", description="64,000, the first of them the default's.", num_train=64_000
+        ),
         ScenesConfig(
             name="tiny",
             description="The first 64 of them, for tests.",
