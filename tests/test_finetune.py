@@ -5,7 +5,7 @@ import json
 import jax
 import pytest
 
-from experiments import finetune_classifier
+from experiments import finetune_classifier, finetune_vqa
 from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
 from vlm_jax.main import main
@@ -64,9 +64,9 @@ def test_part_of_the_network_is_trained_and_the_rest_stays(folder, compiled_as_i
 
 
 def test_a_linear_layer_on_cached_features_is_trained_tested_and_used(
-    folder, capsys, compiled_as_it_stands
+    folder, capsys, monkeypatch, compiled_as_it_stands
 ):
-    run("frozen", "train", "--folder", "pictures", "--size", str(SIZE), *STEPS.split())
+    run("frozen", "train", "--folder", str(folder), "--size", str(SIZE), *STEPS.split())
     run("frozen", "evaluate", "--only", "test")
     workdir = folder.parent / "runs" / "frozen"
     assert set(checkpoints.load_variables(workdir, 3)["params"]) == {"linear"}
@@ -77,6 +77,15 @@ def test_a_linear_layer_on_cached_features_is_trained_tested_and_used(
     said = json.loads(capsys.readouterr().out)
     assert said["prediction"] in ("one", "several")
     assert set(said["probabilities"]) == {"one", "several"}
+    # Where the default folder is not one of classes, the run's own is all that counts.
+    (folder.parent / "elsewhere" / "pictures").mkdir(parents=True)
+    (folder.parent / "elsewhere" / "pictures" / "a.jpg").write_bytes(b"")
+    monkeypatch.chdir(folder.parent / "elsewhere")
+    line = ["predict", str(picture), "--workdir", str(workdir), "--json"]
+    assert main(finetune_classifier.frozen, argv=line) == 0
+    assert json.loads(capsys.readouterr().out) == said
+    assert main(finetune_classifier.frozen, argv=["--help"]) == 0
+    assert "not to be listed here: " in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
@@ -84,3 +93,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch, capsys):
     functions = (finetune_classifier.whole,)
     assert main(*functions, argv=["train", "--folder", "photos", "--workdir", "runs/x"]) == 2
     assert "there is no folder photos; expected a folder for each class" in capsys.readouterr().err
+
+
+def test_the_modules_that_low_rank_updates_adapt_are_described(capsys):
+    assert main(finetune_vqa.smoke, argv=["describe"]) == 0
+    printed = capsys.readouterr().out
+    assert "What Lora adapts" in printed and "decoder/blocks_0" in printed

@@ -182,6 +182,6 @@ def _help(command: Command) -> str:
     lines += ["", f"every path of {command.chosen} with its value; change it with --path value:"]
     try:
         paths = config.describe(command.build()).splitlines()
-    except UserError as error:  # such as a folder that the function looks into
+    except (UserError, ValueError, OSError) as error:  # a folder that the function looks into
         return "\n".join([*lines, f"  (not to be listed here: {error})"])
     return "\n".join([*lines, *(f"  --{line}" for line in paths)])

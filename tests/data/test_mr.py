@@ -66,3 +66,8 @@ def test_the_real_mr_has_ten_folds(tmp_path):
     assert len(sources[1]) == counts[9] and len(sources[0]) == 10_662 - counts[9] - counts[0]
     texts = [e["sentence"][0] for source in sources for e in source.references.values()]
     assert any("é" in text for text in texts) and not any("\ufffd" in text for text in texts)
+
+
+def test_a_fold_that_there_is_not_is_named_with_those_that_there_are(folder):
+    with pytest.raises(ValueError, match="mr has no config 'fold12'; it has fold0, fold1, "):
+        Tfds("mr", "train", config="fold12")[0]

@@ -19,7 +19,7 @@ import numpy as np
 
 from vlm_jax.commands.command import Command, UserError
 from vlm_jax.commands.pipelines import predicting
-from vlm_jax.commands.workdirs import trained, variables_of
+from vlm_jax.commands.workdirs import meant, trained, variables_of
 
 COUNT, ROWS, STEPS = 16, 4, 8  # pictures of a prompt; rows and steps between two
 AT_ONCE = 16  # pictures
@@ -45,7 +45,7 @@ def paint(command: Command) -> None:
         )
     if "steps" in command.options and other is None:
         raise UserError('--steps are those between two prompts: add --to "another prompt"')
-    if not paints(command.build()):
+    if not paints(meant(command)):
         raise UserError(
             f"--prompt: the model of {command.name} {command.chosen} makes no pictures; it reads them, or texts: leave "
             "--prompt out"
@@ -77,7 +77,7 @@ def paint(command: Command) -> None:
 
 def refuse_alone(command: Command) -> None:
     """Words that are given to `predict` without saying that they are the prompt."""
-    if paints(command.build()):
+    if paints(meant(command)):
         raise UserError('this model makes pictures: predict --prompt "a red circle" --count 16')
 
 

@@ -17,7 +17,7 @@ from vlm_jax.commands.pipelines import (
     predictions,
     text_key,
 )
-from vlm_jax.commands.workdirs import trained, variables_of
+from vlm_jax.commands.workdirs import meant, trained, variables_of
 
 SHOWN = 5  # answers with their probabilities
 
@@ -33,8 +33,7 @@ def predict(command: Command) -> None:
         return two_towers.classify(command)
     two_towers.refuse_alone(command)
     paint.refuse_alone(command)
-    there = command.workdir is not None and (command.workdir / "config.json").is_file()
-    experiment = trained(command)[0] if there else command.build()
+    experiment = meant(command)
     reads_texts = text_key(predicting(experiment).data) is not None
     if reads_texts and _reads_pictures(experiment):
         _predict_answers(command)

@@ -29,6 +29,17 @@ def trained(command: Command) -> tuple[Any, Path]:
     return changed(experiment_of(workdir, yours), command.changes), workdir
 
 
+def meant(command: Command) -> Any:
+    """The experiment of the function, enough to see what kind it is; where that cannot be made, such as of a folder that
+    is not there, the workdir's."""
+    try:
+        return command.build()
+    except (UserError, ValueError, OSError):
+        if command.workdir is None or not (command.workdir / "config.json").is_file():
+            raise
+        return trained(command)[0]
+
+
 def experiment_of(workdir: Path, *packages: str) -> Any:
     """The experiment of a workdir with its tokenizers and statistics; names of `packages` may stand in it."""
     node = json.loads((workdir / "config.json").read_text())
