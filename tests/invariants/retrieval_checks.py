@@ -15,6 +15,7 @@ from vlm_jax.metrics import clip_score, retrieval
 from vlm_jax.metrics.base import total
 from vlm_jax.models import two_tower
 from vlm_jax.tasks import contrastive, zero_shot
+from vlm_jax.tasks.imbalance import LogitAdjustment
 from vlm_jax.train.state import named_leaves
 from vlm_jax.types import PAD, Features
 from vlm_jax.vision.precomputed import Precomputed
@@ -338,6 +339,10 @@ def check_prompts_of_a_class_stay_together():
     logits = 10 * image @ np.stack([red, blue]).T
     np.testing.assert_allclose(predictions.probabilities, jax.nn.softmax(logits), rtol=1e-5)
     assert task.report(task.score(predictions, batch, {}))["by_color_accuracy"] == 50.0
+    adjusted = dataclasses.replace(task, post_hoc=LogitAdjustment(counts=(3, 1)))
+    predictions = adjusted.predict(Towers, {}, batch, None)
+    logits -= np.log([0.75, 0.25])
+    np.testing.assert_allclose(predictions.probabilities, jax.nn.softmax(logits), rtol=1e-5)
 
 
 def check_clip_score_by_hand():

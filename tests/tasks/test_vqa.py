@@ -14,6 +14,7 @@ from vlm_jax.language.recurrent import RecurrentEncoder
 from vlm_jax.layers.pooling import last_pool, pool
 from vlm_jax.layers.recurrent import GRU
 from vlm_jax.models.classifier import Classifier
+from vlm_jax.tasks.imbalance import LogitAdjustment
 from vlm_jax.tasks.vqa import QuestionAnswering
 from vlm_jax.vision.precomputed import Precomputed
 
@@ -75,6 +76,12 @@ def test_without_attention_the_sizes_of_the_places_are_shown_and_of_words_nothin
     ):
         (example,) = predicted(**sown)
         assert "attention" not in example
+
+
+def test_the_shares_of_the_answers_are_taken_out_of_what_is_predicted():
+    task = QuestionAnswering(classes=("a", "b", "c"), post_hoc=LogitAdjustment(counts=(6, 3, 1)))
+    chosen = task.predict(Sows(), {}, {}, jax.random.key(0))  # its logits are all zero
+    np.testing.assert_allclose(chosen.probabilities[0], np.array([5, 10, 30]) / 45, rtol=1e-5)
 
 
 def test_eight_questions_are_learned_by_heart_of_which_the_pictures_decide():

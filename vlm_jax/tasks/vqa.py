@@ -34,7 +34,7 @@ class QuestionAnswering(Classification):
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Answered:
         logits, sown = model.apply(variables, batch, train=False, mutable=["intermediates"])
         return Answered(
-            probabilities=jax.nn.softmax(logits.astype(jnp.float32)),
+            probabilities=jax.nn.softmax(self._answered(logits).astype(jnp.float32)),
             attention=_attention(sown.get("intermediates", {})),
         )
 

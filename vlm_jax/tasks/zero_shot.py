@@ -41,7 +41,8 @@ class ZeroShot(Classification):
         found = model.apply(variables, {"image": batch["image"]}, train=False)
         of_class = prompts.reshape(len(self.classes), len(self.templates), -1).mean(1)  # [k d]
         of_class /= jnp.linalg.norm(of_class, axis=-1, keepdims=True)
-        return Chosen(probabilities=jax.nn.softmax(found.scale * found.image @ of_class.T))
+        logits = found.scale * found.image @ of_class.T
+        return Chosen(probabilities=jax.nn.softmax(self._answered(logits).astype(jnp.float32)))
 
     def examples(self, predictions: Chosen, batch: Batch) -> list[dict[str, Any]]:
         return super().examples(predictions, self._labelled(batch))
