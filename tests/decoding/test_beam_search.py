@@ -151,6 +151,23 @@ def test_the_early_stop_saves_steps_and_not_results():
     assert (long[ended, 12:] == PAD).all()
 
 
+def test_what_has_ended_outlives_logits_that_are_not_numbers():
+    """NaN from the third step on: the first row has ended by then, the second has nothing to give."""
+
+    def step(token, cache, memory):
+        end = jnp.where(cache["place"] == 1, cache["end"], -jnp.inf)
+        logits = jnp.zeros((token.shape[0], 8)).at[:, EOS].set(end)
+        logits = jnp.where((cache["place"] < 2)[:, None], logits, jnp.nan)
+        return logits, {**cache, "place": cache["place"] + 1}
+
+    cache = {"end": jnp.array([0.0, -jnp.inf]), "place": jnp.zeros(2, jnp.int32)}
+    strategy = BeamSearch(max_length=4, width=2, length_penalty=1.0)
+    found = compiled(lambda: strategy(step, cache, None, batch_size=2))()
+    assert found.tokens[0, 0].tolist() == [3, EOS, PAD, PAD] and np.isfinite(found.scores[0, 0])
+    assert not found.tokens[1].any() and found.lengths[1, 0] == 0
+    assert found.scores[1, 0] == found.log_probs[1, 0] == -np.inf
+
+
 def test_only_pad_follows_eos():
     found = jax.device_get(search(MANY))
     position = np.arange(12)

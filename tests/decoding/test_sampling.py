@@ -66,6 +66,19 @@ def test_a_longer_limit_changes_nothing_after_eos(strategy):
     assert (long.tokens[ended][:, L:] == PAD).all()
 
 
+@pytest.mark.parametrize("strategy", [Greedy, Sampling])
+def test_logits_that_are_not_numbers_end_a_row_without_eos(strategy):
+    def step(token, cache, memory):
+        logits = jnp.where(jnp.arange(6) == 4, 99.0, jnp.zeros((token.shape[0], 6)))
+        return jnp.where((cache < 2)[:, None], logits, jnp.nan), cache + 1
+
+    run = strategy(max_length=4)
+    start = jnp.array([0, 2], jnp.int32)
+    found = compiled(lambda key: run(step, start, None, batch_size=2, key=key))(jax.random.key(0))
+    assert found.tokens[:, 0].tolist() == [[4, 4, PAD, PAD], [PAD] * 4]
+    assert np.isnan(found.log_probs).all() and found.lengths[:, 0].tolist() == [2, 0]
+
+
 def test_temperature_zero_and_top_k_one_and_a_tiny_top_p_are_greedy():
     greedy = jax.device_get(decode(Greedy(max_length=L)))
     for fields in ({"temperature": 0.0}, {"top_k": 1}, {"temperature": 1e-4, "top_p": 1e-6}):

@@ -1,12 +1,15 @@
 """Answers after a prompt: what is learned, and what is written, against the plain forward pass."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from tests.model_zoo import FEATURES, NUM_PLACES, VOCAB_SIZE, filled, generators
 from vlm_jax.decoding.beam_search import BeamSearch
-from vlm_jax.language.transformer import TransformerDecoder
+from vlm_jax.decoding.sampling import Greedy
+from vlm_jax.language.transformer import Form, TransformerDecoder
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.captioning import Captioning
 from vlm_jax.types import BOS, EOS, PAD
@@ -118,6 +121,27 @@ def test_the_attention_is_that_of_what_was_written_alone():
 def test_a_decoder_that_reads_one_token_at_a_time_refuses_a_prompt():
     with pytest.raises(ValueError, match="has a prompt, which RecurrentDecoder cannot read"):
         task().check(generators()["init_inject"], batch())
+
+
+@pytest.mark.parametrize("prompt, longest", [(False, 7), (True, 3)])
+def test_more_is_not_written_than_there_are_learned_positions(prompt, longest):
+    """After BOS seven tokens are read to write seven, after a prompt of five another two to write three."""
+    given = batch()
+    if not prompt:
+        del given["prompt"], given["predicted"]
+    model = Generator(
+        decoder=TransformerDecoder(**SIZES, max_length=7), image_encoder=Precomputed()
+    )
+    for length in (longest, longest + 1):
+        chosen = dataclasses.replace(task(), decoding=Greedy(max_length=length))
+        if length == longest:
+            chosen.check(model, given)
+            continue
+        with pytest.raises(ValueError, match="reads 8 tokens, expected no more than .* 7"):
+            chosen.check(model, given)
+    for changes in ({}, {"max_length": 7, "form": Form(add_places=False)}):
+        free = Generator(decoder=TransformerDecoder(**SIZES, **changes))
+        chosen.check(free, given)
 
 
 def test_a_row_with_nothing_to_learn_is_refused():

@@ -26,7 +26,8 @@ class BeamSearch:
     A row is done when no live hypothesis can beat its worst ended one any more. A live one with
     log probability p can score p / max_length ** length_penalty at most, since p only falls: the
     stop is exact, and never changes the result. A sentence that reaches max_length without EOS is
-    no sentence: such are given, best first, only where fewer than num_results ended.
+    no sentence: such are given, best first, only where fewer than num_results ended. A hypothesis
+    whose logits are NaN goes no further; a row that has no other has empty results, with score -inf.
     """
 
     max_length: int = 20
@@ -142,8 +143,11 @@ class BeamSearch:
             block_ngram=self.block_ngram,
         )
         values, ids = top_k(allowed, min(2 * self.width - 1, logits.shape[-1]))
+        log_probs = values - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        # Sorted as it is, NaN would come before all sentences, those that have ended among them.
+        log_probs = jnp.where(jnp.isnan(log_probs), -jnp.inf, log_probs)
         # Rounding may not lift a log probability above 0, or the early stop would not be exact.
-        return jnp.minimum(values - jax.nn.logsumexp(logits, axis=-1, keepdims=True), 0.0), ids
+        return jnp.minimum(log_probs, 0.0), ids
 
     def _with_unended(self, state: "_State") -> Decoded:
         """The ended hypotheses, and live ones in the places that are left."""

@@ -141,7 +141,7 @@ def nucleus(probs: Array, top_p: float) -> Array:
 
 
 def _decode(strategy, choose, step, cache, memory, batch_size) -> Decoded:
-    """Feeds back what `choose(logits, length)` gives until every row has ended."""
+    """Feeds back what `choose(logits, length)` gives until every row has ended, or has logits that are NaN."""
     rows = batch_size * strategy.num_results
     limit = strategy.max_length
 
@@ -162,15 +162,17 @@ def _decode(strategy, choose, step, cache, memory, batch_size) -> Decoded:
             min_length=strategy.min_length,
             block_ngram=strategy.block_ngram,
         )
-        token = jnp.where(ended, PAD, choose(allowed, length)).astype(jnp.int32)
+        normaliser = jax.nn.logsumexp(logits, axis=-1)
+        over = ended | jnp.isnan(normaliser)  # log_probs is NaN then, and stays so
+        token = jnp.where(over, PAD, choose(allowed, length)).astype(jnp.int32)
         chosen = jnp.take_along_axis(logits, token[:, None], axis=1)[:, 0]
-        gained = chosen - jax.nn.logsumexp(logits, axis=-1)
+        gained = chosen - normaliser
         return (
             length + 1,
             tokens.at[:, length].set(token),
             log_probs + jnp.where(ended, 0.0, gained),
-            lengths + ~ended,
-            ended | (token == EOS),
+            lengths + ~over,
+            over | (token == EOS),
             cache,
         )
 

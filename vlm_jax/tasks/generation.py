@@ -116,6 +116,7 @@ class Generation(Measured):
                 f"the batch has a prompt, which {type(model.decoder).__name__} cannot read in one piece (it has no "
                 "`extend`); try a TransformerDecoder, or read it with a text_encoder, as batch['text']"
             )
+        check_length(model, self.decoding, batch)
         num_slots = getattr(model.decoder, "num_slots", 0)  # of a decoder that copies unknown words
         outside = np.argwhere((target < 0) | (target >= vocab_size + num_slots))
         if len(outside):
@@ -135,6 +136,22 @@ class Generation(Measured):
                 f"example id {ids[unfinished][0]}: its target has not exactly one EOS a text; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
+
+
+def check_length(model: Any, strategy: Strategy | None, batch: Batch) -> None:
+    """Refuses to write more than the decoder has learned positions for. The last token that is written is not read."""
+    form = getattr(model.decoder, "form", None)
+    places = getattr(model.decoder, "max_length", None)
+    if strategy is None or places is None or not getattr(form, "add_places", True):
+        return
+    prompt = batch["prompt"].shape[1] if "prompt" in batch else 1  # BOS
+    read = prompt + strategy.max_length - 1
+    if read > places:
+        after = f" after a prompt of {prompt} tokens" if "prompt" in batch else ""
+        raise ValueError(
+            f"{type(strategy).__name__}(max_length={strategy.max_length}){after} reads {read} tokens, expected no more "
+            f"than the decoder's max_length of {places}, its learned positions; try a smaller max_length of the search"
+        )
 
 
 def write(
