@@ -6,12 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from tests.decoding.toys import compiled
 from tests.model_zoo import FEATURES, NUM_PLACES, VOCAB_SIZE, filled, generators
 from vlm_jax.decoding.beam_search import BeamSearch
-from vlm_jax.decoding.sampling import Greedy
+from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.language.transformer import Form, TransformerDecoder
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.captioning import Captioning
+from vlm_jax.tasks.self_critical import SelfCritical
 from vlm_jax.types import BOS, EOS, PAD
 from vlm_jax.vision.precomputed import Precomputed
 
@@ -121,6 +123,41 @@ def test_the_attention_is_that_of_what_was_written_alone():
 def test_a_decoder_that_reads_one_token_at_a_time_refuses_a_prompt():
     with pytest.raises(ValueError, match="has a prompt, which RecurrentDecoder cannot read"):
         task().check(generators()["init_inject"], batch())
+
+
+@pytest.mark.parametrize("subject", ["prompt that sees itself"], indirect=True)
+def test_what_is_drawn_and_taught_follows_the_prompt(subject):
+    """-log p of the captions that were drawn, by a plain forward; the baseline's are the greedy ones."""
+    model, variables, read = subject
+    seen = []
+
+    def reward(tokens, ids):
+        seen.append(tokens)
+        return np.zeros(tokens.shape[:2], np.float32)
+
+    strategies = {
+        "sampling": Sampling(max_length=LENGTH, num_results=2),
+        "baseline": Greedy(max_length=LENGTH),
+    }
+    chosen = SelfCritical(tokenizer=Words(), decoding=None, reward=reward, **strategies)
+    rngs = {"sampling": jax.random.key(0)}
+    run = compiled(lambda v: chosen.loss(model, v, batch(), rngs=rngs, train=True)[1].metrics)
+    found, total = jax.device_get(run(variables)), 0.0
+
+    def log_probs(row, words):
+        log_p = read(row, PROMPTS[row] + words).astype(np.float64)
+        log_p[[PAD, BOS]] = -np.inf
+        return log_p - np.log(np.exp(log_p).sum())
+
+    for row, texts in enumerate(seen[-1].tolist()):
+        for number, text in enumerate(texts):
+            for place, token in enumerate(token for token in text if token != PAD):
+                log_p = log_probs(row, text[:place])
+                if number == 2:
+                    assert token == log_p.argmax()
+                else:
+                    total -= log_p[token]
+    np.testing.assert_allclose(found["loss"].total, total, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prompt, longest", [(False, 7), (True, 3)])

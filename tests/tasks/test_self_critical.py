@@ -1,6 +1,7 @@
 """The task around the gradient (that is in tests/invariants): what it refuses, evaluation, a real model, resuming."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -89,6 +90,24 @@ def test_one_caption_needs_a_baseline():
     with pytest.raises(ValueError, match="at least 2, or baseline=Greedy"):
         task(sampling=one)
     assert task(sampling=one, baseline=Greedy(max_length=4)).baseline
+
+
+def test_a_baseline_longer_than_what_is_drawn_is_refused():
+    with pytest.raises(ValueError, match="max_length 4, expected no more than the sampling's 3"):
+        task(baseline=Greedy(max_length=4))
+
+
+def test_units_do_not_drop_out_of_a_decoder_that_reads_its_own_words(model):
+    words = SimpleNamespace(vocab_size=model.decoder.vocab_size)
+    mixing = dataclasses.replace(
+        model, decoder=dataclasses.replace(model.decoder, sampling_rate=0.25)
+    )
+    task(tokenizer=words).check(mixing, batch())
+    task(tokenizer=words, dropout=True).check(model, batch())
+    with pytest.raises(
+        ValueError, match=r"sampling_rate 0.25.*try replace\(decoder, sampling_rate=0"
+    ):
+        task(tokenizer=words, dropout=True).check(mixing, batch())
 
 
 def test_a_picture_without_references_is_refused_by_name():

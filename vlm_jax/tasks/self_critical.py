@@ -13,7 +13,7 @@ from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
 from vlm_jax.tasks.captioning import Captioning
-from vlm_jax.tasks.generation import write
+from vlm_jax.tasks.generation import check_length, write
 from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
 
 
@@ -24,7 +24,8 @@ class SelfCritical(Captioning):
     `sampling` draws num_results captions a picture from the whole distribution, `reward(tokens [b r l], ids [b])`
     judges them on the host, and the gradient is that of their log probability. The baseline is the reward of what
     `baseline` writes for the picture (the paper's is greedy), or without one the mean reward of the other captions of
-    the same picture (Luo 2020, arXiv 2003.09971). Both leave the expected gradient as it is.
+    the same picture (Luo 2020, arXiv 2003.09971). Both leave the expected gradient as it is. All follow batch["prompt"],
+    where there is one.
 
     Captions are drawn without dropout. Without `dropout`, what draws, what is differentiated and what is evaluated are
     one network, and the gradient is that of its expected reward; with it, the gradient is taken through a network in
@@ -66,6 +67,11 @@ class SelfCritical(Captioning):
                 "SelfCritical without a baseline compares a caption with the others of its picture; expected "
                 "sampling.num_results of at least 2, or baseline=Greedy(...)"
             )
+        if self.baseline is not None and self.baseline.max_length > self.sampling.max_length:
+            raise ValueError(
+                f"SelfCritical: given a baseline with max_length {self.baseline.max_length}, expected no more than the "
+                f"sampling's {self.sampling.max_length}; give both the same"
+            )
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -76,14 +82,15 @@ class SelfCritical(Captioning):
         memory = model.apply(variables, batch, train=False, method="encode")
         tokens, advantage, judged = self._drawn(model, variables, memory, batch, rngs["sampling"])
 
-        told = tile(memory, samples, rows)
-        logits = model.apply(
-            variables, read_for(tokens), told, train=self.dropout, rngs=rngs, method="read"
-        )
+        told, read, before = tile(memory, samples, rows), read_for(tokens), 0
+        if "prompt" in batch:  # in the place of BOS
+            prompt = jnp.repeat(batch["prompt"], samples, axis=0)
+            read, before = jnp.concatenate([prompt, read[:, 1:]], axis=1), prompt.shape[1] - 1
+        logits = model.apply(variables, read, told, train=self.dropout, rngs=rngs, method="read")
         valid = jnp.repeat(batch["valid"], samples)
         mask = counted(tokens, valid)
         labels = jnp.where(mask, tokens, EOS)
-        logits = without(logits, self.sampling.banned) / self.sampling.temperature
+        logits = without(logits[:, before:], self.sampling.banned) / self.sampling.temperature
         nll = softmax_cross_entropy(logits, labels)
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, advantage[:, None] * nll, 0.0).sum() / count
@@ -102,9 +109,14 @@ class SelfCritical(Captioning):
         """Without a gradient: captions [b*r l], their advantage [b*r], and the rewards [b r], the baseline's last."""
         variables, memory = jax.lax.stop_gradient((variables, memory))
         rows = batch["valid"].shape[0]
-        written = [write(model, variables, memory, self.sampling, batch_size=rows, key=key).tokens]
+
+        def tokens_of(strategy):
+            given = {"batch_size": rows, "key": key, "prompt": batch.get("prompt")}
+            return write(model, variables, memory, strategy, **given).tokens
+
+        written = [tokens_of(self.sampling)]
         if self.baseline is not None:
-            found = write(model, variables, memory, self.baseline, batch_size=rows).tokens
+            found = tokens_of(self.baseline)
             room = self.sampling.max_length - self.baseline.max_length
             written.append(jnp.pad(found, ((0, 0), (0, 0), (0, room)), constant_values=PAD))
         judged = self._judged(jnp.concatenate(written, axis=1), batch["id"])
@@ -125,6 +137,14 @@ class SelfCritical(Captioning):
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)
+        for strategy in (self.sampling, self.baseline):
+            check_length(model, strategy, batch)
+        rate = getattr(model.decoder, "sampling_rate", 0.0)
+        if self.dropout and rate:
+            raise ValueError(
+                f"SelfCritical(dropout=True) of a decoder with sampling_rate {rate}: it would read other words than those "
+                "whose gradient is taken; try replace(decoder, sampling_rate=0.0)"
+            )
         self.reward.check(np.asarray(batch["id"]))
 
 
