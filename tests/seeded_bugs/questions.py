@@ -220,8 +220,8 @@ def _(real):
 
 @bug("where it looked is that of the row before", "answerers", (vqa, "_attention"))
 def _(real):
-    def attention(intermediates):
-        found = real(intermediates)
+    def attention(*sown):
+        found = real(*sown)
         return None if found is None else jnp.roll(found * jnp.arange(1, 4)[:, None, None], 1, 0)
 
     return attention
@@ -229,7 +229,7 @@ def _(real):
 
 @bug("where it looked is at the words", "answerers", (vqa, "_attention"))
 def _(real):
-    return lambda intermediates: jnp.ones((3, 1, 7))
+    return lambda *sown: jnp.ones((3, 1, 7))
 
 
 ROOMS = {

@@ -16,6 +16,7 @@ from vlm_jax.layers.recurrent import GRU
 from vlm_jax.models.classifier import Classifier
 from vlm_jax.tasks.imbalance import LogitAdjustment
 from vlm_jax.tasks.vqa import QuestionAnswering
+from vlm_jax.types import PAD
 from vlm_jax.vision.precomputed import Precomputed
 
 
@@ -39,9 +40,11 @@ class Sows:
         return jnp.zeros((2, 3)), {"intermediates": self.sown}
 
 
-def predicted(**sown):
+def predicted(text=None, **sown):
     task = QuestionAnswering(classes=("a", "b", "c"), metrics=())
     batch = {"id": np.array([5, 6]), "valid": np.array([False, True])}
+    if text is not None:
+        batch["text"] = np.array(text)
     chosen = task.predict(Sows(**sown), {}, batch, jax.random.key(0))
     return task.examples(chosen, batch)
 
@@ -64,6 +67,25 @@ def test_of_heads_and_words_that_look_the_mean_is_shown_and_what_looks_at_words_
     (example,) = predicted(places=(PLACES,), fusion={"attention": (heads, at_words)})
     assert example["words"] == ["look"]
     np.testing.assert_allclose(example["attention"], [[0.25, 0.25, 0.25, 0.25]])
+
+
+def test_padding_has_no_part_in_the_mean_over_the_words():
+    words = np.stack([LOOK, LOOK[:, ::-1], LOOK[:, ::-1]], axis=1)[:, None]  # [b i l n]
+    text = [[4, 5, 6], [4, 5, PAD]]
+    (example,) = predicted(text=text, places=(PLACES,), fusion={"attention": (words,)})
+    np.testing.assert_allclose(example["attention"], [[0.25, 0.25, 0.25, 0.25]])
+    # Three looks of another kind, at a question of two words.
+    (example,) = predicted(text=[[4, 5]] * 2, places=(PLACES,), fusion={"attention": (words,)})
+    np.testing.assert_allclose(example["attention"], [(LOOK[1] + 2 * LOOK[1, ::-1]) / 3])
+
+
+def test_what_an_encoder_looks_at_within_itself_is_not_shown():
+    inside = {"attention": {"weights": (LOOK[:, None],)}}
+    sown = {"places": (PLACES,), "image_encoder": {"block_0": inside, "attention": (LOOK,)}}
+    (example,) = predicted(**sown, fusion={**inside, "layer_0": {"attention": (LOOK,)}})
+    np.testing.assert_allclose(example["attention"], LOOK[1:])
+    (example,) = predicted(**sown, fusion=inside)
+    assert "attention" not in example
 
 
 def test_without_attention_the_sizes_of_the_places_are_shown_and_of_words_nothing():

@@ -71,8 +71,13 @@ def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:
 
 
 def leaves_named(tree: Any, name: str) -> list[Array]:
+    """What was sown under this name, by whatever module; not what a module of this name has sown."""
+
+    def sown(path):
+        return [key.key for key in path if isinstance(key, jax.tree_util.DictKey)][-1:]
+
     pairs = jax.tree_util.tree_leaves_with_path(tree)
-    return [leaf for path, leaf in pairs if name in [getattr(k, "key", None) for k in path]]
+    return [leaf for path, leaf in pairs if sown(path) == [name]]
 
 
 def _last_attention(intermediates: Any, length: int, prompt: Array | None) -> Array | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vlm_jax.tasks.attention import leaves_named
 from vlm_jax.tasks.classification import Chosen, Classification
-from vlm_jax.types import Array, Batch, Variables
+from vlm_jax.types import PAD, Array, Batch, Variables
 
 
 @flax.struct.dataclass
@@ -27,7 +27,7 @@ class QuestionAnswering(Classification):
     """`Classification` whose `predict` also gives the attention over the image's places.
 
     It is what the model sows as "attention" over as many places as the image has, heads and words averaged, a look
-    each. A model without attention whose fusion keeps the places (FiLM) has one map: how large the features are that
+    each; what the encoders look at within themselves is not shown. A model without attention whose fusion keeps the places (FiLM) has one map: how large the features are that
     the answer is read from.
     """
 
@@ -35,7 +35,7 @@ class QuestionAnswering(Classification):
         logits, sown = model.apply(variables, batch, train=False, mutable=["intermediates"])
         return Answered(
             probabilities=jax.nn.softmax(self._answered(logits).astype(jnp.float32)),
-            attention=_attention(sown.get("intermediates", {})),
+            attention=_attention(sown.get("intermediates", {}), batch.get("text")),
         )
 
     def examples(self, predictions: Answered, batch: Batch) -> list[dict[str, Any]]:
@@ -51,17 +51,30 @@ class QuestionAnswering(Classification):
         return found
 
 
-def _attention(intermediates: Any) -> Array | None:
-    """[b m n] of what was sown, or None."""
-    places = leaves_named(intermediates, "places")
+def _attention(intermediates: Any, text: Array | None) -> Array | None:
+    """[b m n] of what was sown outside the encoders, or None."""
+    encoders = ("image_encoder", "text_encoder")
+    sown = {name: value for name, value in intermediates.items() if name not in encoders}
+    places = leaves_named(sown, "places")
     if not places or places[0].shape[1] < 2:
         return None
     b, n = places[0].shape
     maps = [
-        leaf.reshape(b, -1, n).mean(axis=1)
-        for leaf in leaves_named(intermediates, "attention")
+        _looked(leaf, text)
+        for leaf in leaves_named(sown, "attention")
         if leaf.shape[0] == b and leaf.shape[-1] == n
     ]
     if not maps:
-        maps = [leaf for leaf in leaves_named(intermediates, "sizes") if leaf.shape == (b, n)]
+        maps = [leaf for leaf in leaves_named(sown, "sizes") if leaf.shape == (b, n)]
     return jnp.stack(maps, axis=1) if maps else None
+
+
+def _looked(weights: Array, text: Array | None) -> Array:
+    """[b n], the mean of weights [b n] or [b i q n] over heads and queries; where these are words, without padding."""
+    b, n = weights.shape[0], weights.shape[-1]
+    queries = weights.shape[-2] if weights.ndim > 2 else 1
+    each = weights.reshape(b, -1, queries, n).mean(axis=1)  # [b q n]
+    if text is None or queries != text.shape[1]:
+        return each.mean(axis=1)
+    words = text != PAD
+    return jnp.where(words[..., None], each, 0).sum(1) / jnp.maximum(words.sum(1), 1)[:, None]
