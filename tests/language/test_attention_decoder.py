@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.decoding.toys import compiled
 from tests.model_zoo import filled
 from vlm_jax.language.attention_decoder import AttentionDecoder, HardAttention, SoftAttention
 from vlm_jax.language.feedback import read_with_own_tokens
 from vlm_jax.language.recurrent import InitInject, RecurrentDecoder
-from vlm_jax.layers.recurrent import LSTM
+from vlm_jax.layers.recurrent import LSTM, RNN
 from vlm_jax.types import BOS, EOS, PAD, Features
 
 TOKENS = np.array([[BOS, 5, 6, 7, EOS], [BOS, 8, EOS, PAD, PAD]])
@@ -175,3 +176,33 @@ def test_scheduled_sampling_at_0_is_teacher_forcing_and_at_1_ignores_the_text(na
     off = module.clone(sampling_rate=0.0)
     exact = off.apply(variables, TOKENS, MEMORY, train=True)
     np.testing.assert_array_equal(exact, off.apply(variables, TOKENS, MEMORY, train=False))
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_the_same_dropout_stays_the_same_where_a_decoder_reads_its_own_words(same):
+    """With the text read as it stands, a word vector's number that is dropped at one time is so at all times."""
+    module = RecurrentDecoder(
+        cell=RNN(),
+        vocab_size=6,
+        width=4,
+        embedding_width=64,
+        embedding_dropout_rate=0.5,
+        same_dropout=same,
+        sampling_rate=1e-9,
+    )
+    tokens = jnp.full((1, 9), 5).at[0, 0].set(BOS)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), tokens, None, train=False))
+    rngs = {"dropout": jax.random.key(1), "sampling": jax.random.key(2)}
+
+    def of_one_word(params):
+        return module.apply({"params": params}, tokens, None, train=True, rngs=rngs)[..., 3].sum()
+
+    gradient = compiled(jax.grad(of_one_word))(filled(shapes)["params"])
+    never_seen = (gradient["embedding"]["table"][5] == 0).mean()
+    assert 0.3 < never_seen < 0.7 if same else never_seen < 0.1
+
+
+def test_a_coin_for_each_row_is_refused_where_words_are_read_one_by_one():
+    module = AttentionDecoder(**SIZES, attend=HardAttention(), sampling_rate=0.25)
+    with pytest.raises(ValueError, match="sampling_rate=0.25.*try expected_rate=0.0 or 1.0"):
+        variables_of(module)

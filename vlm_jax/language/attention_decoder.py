@@ -123,6 +123,13 @@ class AttentionDecoder(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     def setup(self):
+        expected_rate = getattr(self.attend, "expected_rate", 0.0)
+        if self.sampling_rate and 0.0 < expected_rate < 1.0:
+            raise ValueError(
+                f"AttentionDecoder(sampling_rate={self.sampling_rate}, attend={self.attend}): read word by word, a row would "
+                "look at the expected place for some words and not for others; try expected_rate=0.0 or 1.0"
+            )
+
         def dense(width):
             return nn.Dense(width, dtype=self.dtype)
 

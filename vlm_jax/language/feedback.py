@@ -34,26 +34,23 @@ def read_with_own_tokens(
     """
 
     def body(decoder, carry, token):
-        cache, logits = carry
+        cache, own = carry
         key, coin = jax.random.split(decoder.make_rng("sampling"))
-        own = jax.random.categorical(key, logits).astype(token.dtype)
         use_own = jax.random.bernoulli(coin, rate, token.shape) & (token != PAD)
         reading = decoder.read(jnp.where(use_own, own, token)[:, None], cache, memory, train=True)
         logits = reading.logits[:, 0]
+        own = jax.random.categorical(key, logits).astype(token.dtype)
         looks = jax.tree.map(lambda leaf: leaf[:, 0], reading.looks)
-        return (reading.cache, jax.lax.stop_gradient(logits)), (logits, looks)
+        return (reading.cache, own), (logits, looks)
 
-    first = decoder.read(tokens[:, :1], cache, memory, train=True)
+    masks_of_each_step = not getattr(decoder, "same_dropout", False)
     scan = nn.scan(
         body,
         variable_broadcast="params",
-        split_rngs={"params": False, "dropout": True, "sampling": True},
+        split_rngs={"params": False, "dropout": masks_of_each_step, "sampling": True},
         in_axes=1,
         out_axes=1,
     )
-    start = (first.cache, jax.lax.stop_gradient(first.logits[:, 0]))
-    (cache, _), rest = scan(decoder, start, tokens[:, 1:])
-    logits, looks = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b], axis=1), (first.logits, first.looks), rest
-    )
+    # Of the first input its own sample is the input itself.
+    (cache, _), (logits, looks) = scan(decoder, (cache, tokens[:, 0]), tokens)
     return Reading(logits=logits, cache=cache, looks=looks)
