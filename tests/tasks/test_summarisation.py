@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from experiments.pointer_generator import smoke
-from vlm_jax.tasks.summarisation import Summaries
+from tests.decoding.toys import compiled
+from tests.model_zoo import filled
+from vlm_jax.decoding.sampling import Greedy
+from vlm_jax.language.convolution import ConvolutionEncoder
+from vlm_jax.language.copying import CopyableText, CopyingTransformer
+from vlm_jax.models.generator import Generator
+from vlm_jax.tasks.summarisation import Summaries, Summarisation
 from vlm_jax.train.loop import train
 from vlm_jax.train.optimizers import Adam, Constant
 from vlm_jax.types import BOS, EOS, PAD
@@ -53,6 +59,33 @@ def test_rows_outside_the_extended_vocabulary_are_refused():
     batch["target"] = np.where(np.arange(6) == 1, 64 + 3, batch["target"])
     with pytest.raises(ValueError, match=r"target\[1\] is 67, expected 0 <= token < 67"):
         TASK.check(EXPERIMENT.model, batch)
+
+
+def test_the_shares_after_a_prompt_are_those_of_what_was_written():
+    """After a prompt of BOS alone the same is written, and copied, as without one."""
+    sizes = {"vocab_size": 12, "width": 8, "num_layers": 1, "num_heads": 1, "hidden": 8}
+    encoder = ConvolutionEncoder(vocab_size=12, embedding_width=8, windows=(1,), filters=8)
+    model = Generator(
+        text_encoder=CopyableText(encoder=encoder, vocab_size=12),
+        decoder=CopyingTransformer(**sizes, num_slots=2),
+    )
+    batch = {
+        "text": np.array([[5, 6, 12, 7, EOS]]),
+        "target": np.array([[BOS, 5, EOS]]),
+        "valid": np.ones(1, bool),
+    }
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+    task = Summarisation(tokenizer=None, decoding=Greedy(max_length=3))
+
+    @compiled
+    def both(variables):
+        prompts = ({}, {"prompt": np.array([[PAD, PAD, BOS]])})
+        return [task.predict(model, variables, {**batch, **each}, None) for each in prompts]
+
+    plain, prompted = jax.device_get(both(filled(shapes)))
+    np.testing.assert_array_equal(prompted.tokens, plain.tokens)
+    np.testing.assert_allclose(prompted.copied, plain.copied, rtol=1e-4)
+    assert plain.copied.max() > 0.01
 
 
 def test_e_mails_are_learnt_and_their_subjects_written_back(compiled_as_it_stands):

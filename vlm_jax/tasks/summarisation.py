@@ -38,7 +38,8 @@ class Summarisation(Generation):
         if hasattr(model.decoder, "num_slots"):
             best = decoded.tokens[:, 0]
             log_probs, sown = look_again(model, variables, batch, best)
-            (copying,) = leaves_named(sown, "copying")  # [b l n]
+            (copying,) = leaves_named(sown, "copying")
+            copying = copying[:, -best.shape[1] :]  # [b l n], without the prompt's
             same = batch["text"][:, None, :] == best[:, :, None]
             mass = jnp.where(same, copying, 0).sum(-1)
             chosen = jnp.take_along_axis(log_probs, best[..., None], axis=-1)[..., 0]
