@@ -16,7 +16,9 @@ class Captioning(GenerationWithAttention):
     A decoder with hard attention sows the log probability of the places that it drew; they are trained by
     REINFORCE (Xu et al. 2015, eq. 12): `policy_weight` is the paper's lambda_r, `entropy_weight` its lambda_e. The
     reward of a row is the log probability of its caption. The baseline is the mean log probability of a token in
-    the other rows of the batch, times the row's tokens; the paper has a moving average over batches.
+    the other rows, times the row's tokens; the paper has a moving average over batches. The other rows are those that
+    are seen at once: of the micro-batch with `Optimizer(accumulate=...)`, of the device under `pmap`. So this term, unlike
+    the rest of the loss, changes with how a batch is split, and a row alone has no baseline.
     """
 
     policy_weight: float = 1.0
