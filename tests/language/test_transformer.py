@@ -122,6 +122,12 @@ def test_an_encoder_reads_both_ways_past_padding_on_either_side():
     np.testing.assert_array_equal(changed.values[1], found.values[1])
 
 
+def test_texts_are_filled_up_to_a_length_that_must_be_given():
+    module = TransformerEncoder(**SIZES, filled_with=2)
+    with pytest.raises(ValueError, match=r"filled_with=2, max_length=None\).*give max_length"):
+        variables_of(module, TOKENS)
+
+
 def test_the_same_word_elsewhere_is_another_vector():
     module = TransformerEncoder(**SIZES)
     tokens = np.array([[5, 6, 5]])

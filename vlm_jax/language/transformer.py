@@ -101,6 +101,11 @@ class TransformerEncoder(nn.Module, kw_only=True):
     ) -> Features:
         mask = tokens != PAD
         if self.filled_with is not None:
+            if self.max_length is None:
+                raise ValueError(
+                    f"TransformerEncoder(filled_with={self.filled_with}, max_length=None): expected a length to fill texts "
+                    "up to; give max_length"
+                )
             tokens = filled(tokens, self.filled_with, self.max_length)
             mask = jnp.ones(tokens.shape, bool)
         if embedding is None:
