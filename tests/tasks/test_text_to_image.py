@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vlm_jax.decoding.masked import MaskedDecoding
-from vlm_jax.decoding.sampling import Sampling
+from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
 from vlm_jax.types import BOS, EOS, PAD
 
@@ -61,6 +61,11 @@ def test_a_search_of_another_length_is_refused():
     masked = MaskedTextToImage(tokenizer=WORDS, decoding=MaskedDecoding(max_length=9))
     with pytest.raises(ValueError, match="max_length 9, expected 4"):
         masked.check(model(), batch())
+
+
+def test_a_search_that_writes_one_text_only_is_refused():
+    with pytest.raises(ValueError, match=r"decoding=Greedy.*try Sampling\(temperature=0\)"):
+        dataclasses.replace(TASK, decoding=Greedy(max_length=5, min_length=5))
 
 
 def test_guidance_needs_prompts_that_were_left_empty():
