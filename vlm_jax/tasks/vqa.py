@@ -27,8 +27,8 @@ class QuestionAnswering(Classification):
     """`Classification` whose `predict` also gives the attention over the image's places.
 
     It is what the model sows as "attention" over as many places as the image has, heads and words averaged, a look
-    each; what the encoders look at within themselves is not shown. A model without attention whose fusion keeps the places (FiLM) has one map: how large the features are that
-    the answer is read from.
+    each; what the encoders look at within themselves is not shown. A model without attention whose fusion keeps the
+    places (FiLM) has one map: how large the features are that the answer is read from.
     """
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Answered:
