@@ -2,16 +2,17 @@
 arXiv 2206.10789) and MaskGIT (Chang et al. 2022, arXiv 2202.04200), with the guidance of Ho and Salimans 2022 (2207.12598).
 
     python -m experiments.image_tokenizer fsq train --workdir runs/image_tokenizer
-    python -m experiments.dalle_scenes transformer train --workdir runs/dalle --tokenizer runs/image_tokenizer
-    python -m experiments.dalle_scenes transformer evaluate --workdir runs/dalle --record
+    python -m experiments.dalle_scenes columns train --workdir runs/dalle --tokenizer runs/image_tokenizer
+    python -m experiments.dalle_scenes columns evaluate --workdir runs/dalle --record
     python -m experiments.dalle_scenes maskgit train --workdir runs/maskgit --tokenizer runs/image_tokenizer
 
 A prompt is read by a Transformer, and a decoder writes the 64 codes of a picture of 64x64, row by row (`transformer`, and
 `lstm` for comparison) or column by column (`columns`), by the same steps and samplers as captions; or all at once, the
 surest first (`maskgit`). The
 image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen. The half of it that paints stands in
-the checkpoint. The pictures are the scenes made here: 8,000 to train on, with five captions each. The codes of the training
-pictures are computed once and cached.
+the checkpoint. The pictures are the scenes made here, 64,000 to train on, with five captions each. Of 8,000 the Transformer learns the clouds of the background by heart: its loss on validation is 4.13 nats a code after
+1,500 steps and 4.45 after 3,000; with 64,000 it is 3.82 after 1,500, and twice as many prompts hold. Their codes are computed
+once and cached.
 
 There is no published number for these pictures. A prompt holds where an exact reader finds in the picture all that it says
 (metrics/prompt_holds.py); how often it does so after the image tokenizer's round trip is the most that can be reached.
@@ -59,7 +60,7 @@ def transformer(tokenizer: str = "runs/image_tokenizer") -> Experiment:
 
 def columns(tokenizer: str = "runs/image_tokenizer") -> Experiment:
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted."""
-    return _painter(_decoder(), tokenizer, by_columns=True, train_config="large")
+    return _painter(_decoder(), tokenizer, by_columns=True)
 
 
 def lstm(tokenizer: str = "runs/image_tokenizer") -> Experiment:
@@ -85,7 +86,15 @@ def smoke() -> Experiment:
         FiniteScalarQuantiser(levels=image_tokenizer.LEVELS), (8,), num_blocks=0
     )
     tiny = _painter(
-        decoder, None, small, config="tiny", width=8, num_layers=1, batch_size=4, num_steps=2
+        decoder,
+        None,
+        small,
+        config="tiny",
+        train_config="tiny",
+        width=8,
+        num_layers=1,
+        batch_size=4,
+        num_steps=2,
     )
     evaluation = tiny.evaluations[0]
     prompts = dataclasses.replace(evaluation.data, batch_size=4)
@@ -121,7 +130,7 @@ def _painter(
     masked: bool = False,
     by_columns: bool = False,
     config: str | None = None,
-    train_config: str | None = None,
+    train_config: str | None = "large",
     width: int = 192,
     num_layers: int = 2,
     batch_size: int = 32,
