@@ -8,11 +8,11 @@ arXiv 2206.10789) and MaskGIT (Chang et al. 2022, arXiv 2202.04200), with the gu
 
 A prompt is read by a Transformer, and a decoder writes the 64 codes of a picture of 64x64, row by row (`transformer`, and
 `lstm` for comparison) or column by column (`columns`), by the same steps and samplers as captions; or all at once, the
-surest first (`maskgit`). The
-image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen. The half of it that paints stands in
-the checkpoint. The pictures are the scenes made here, 64,000 to train on, with five captions each. Of 8,000 the Transformer learns the clouds of the background by heart: its loss on validation is 4.13 nats a code after
-1,500 steps and 4.45 after 3,000; with 64,000 it is 3.82 after 1,500, and twice as many prompts hold. Their codes are computed
-once and cached.
+surest first (`maskgit`). The image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen; the half of
+it that paints stands in the checkpoint. The pictures are the scenes made here, 64,000 to train on, with five captions each.
+Of 8,000 the Transformer learns the clouds of the background by heart: its loss on validation is 4.13 nats a code after
+1,500 steps and 4.45 after 3,000; with 64,000 it is 3.82 after 1,500, and twice as many prompts hold. Their codes are
+computed once and cached.
 
 There is no published number for these pictures. A prompt holds where an exact reader finds in the picture all that it says
 (metrics/prompt_holds.py); how often it does so after the image tokenizer's round trip is the most that can be reached.
