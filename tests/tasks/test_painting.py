@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from vlm_jax.metrics.base import Stats, total
 from vlm_jax.tasks.painting import Painted, Painting, between, no_prompt
+from vlm_jax.tasks.ranking import CaptionLikelihood
 from vlm_jax.types import BOS, EOS, PAD, Features
 
 IMAGES = np.array([[[0.0, 0.5], [1.0, 0.25]], [[0.1, 0.2], [2.0, -1.0]]], np.float32)
@@ -115,3 +117,48 @@ def test_a_batch_that_contradicts_the_task_is_refused():
         Painting().check(None, unfinished)
     with pytest.raises(ValueError, match="prompt_dropout is 1"):
         Painting(prompt_dropout=1)
+
+
+def brightness(image, text):
+    """A ranking: the brighter the better, where the prompt is long; else the darker."""
+    return image.mean((1, 2, 3)) * jnp.where(text[:, 3] == EOS, 1, -1)
+
+
+def test_of_several_candidates_the_best_for_each_prompt_is_shown():
+    images = np.arange(12, dtype=np.float32).reshape(2, 6, 1, 1, 1) / 12
+    task = Painting(num_samples=2, candidates=3, ranking=brightness)
+    assert task.num_made == 6
+    best = task.best(jnp.asarray(images), BATCH)
+    np.testing.assert_allclose(12 * best.ravel(), [2, 5, 6, 9], rtol=1e-6)
+    one = Painting(num_samples=6, ranking=brightness)
+    assert one.best(images, BATCH) is images
+
+
+def test_candidates_without_a_ranking_are_refused():
+    with pytest.raises(ValueError, match="candidates is 2 with ranking None; expected 1, or more"):
+        Painting(candidates=2)
+
+
+class Speller(nn.Module):
+    """Writes 5 of dark pictures and 6 of bright ones, then EOS."""
+
+    @nn.compact
+    def __call__(self, batch, *, train):
+        bright = batch["image"].mean((1, 2, 3)) > self.param("edge", nn.initializers.ones, ())
+        first = jax.nn.one_hot(jnp.where(bright, 6, 5), 8)
+        then = jnp.broadcast_to(jax.nn.one_hot(EOS, 8), first.shape)
+        return 10 * jnp.stack([first, then, then], axis=1)
+
+
+def test_the_likelihood_is_that_of_words_and_eos_with_the_weights_that_are_given():
+    text = np.array([[BOS, 6, EOS, PAD], [BOS, 5, EOS, PAD]], np.int32)
+    image = np.stack([np.full((2, 2, 1), 0.5), np.full((2, 2, 1), 0.2)]).astype(np.float32)
+    log = 10 - np.log(np.exp(10) + 7)  # of each right word
+    drawn = CaptionLikelihood(captioner=Speller())(image, text)
+    np.testing.assert_allclose(drawn, [2 * log - 10, 2 * log], atol=1e-5)
+
+    def quarter(variables):
+        return jax.tree.map(lambda x: 0.25 * jnp.ones_like(x), variables)
+
+    given = CaptionLikelihood(captioner=Speller(), init_params=quarter)
+    np.testing.assert_allclose(jax.jit(given)(image, text), [2 * log, 2 * log], atol=1e-5)

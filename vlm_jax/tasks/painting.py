@@ -1,7 +1,7 @@
 """Making pictures of a prompt: what text to codes and rectified flow share."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,8 @@ class Painting(Measured):
     Of the prompts of training a share of `prompt_dropout` is emptied, so that the model also learns to go without, as
     guidance wants it (Ho and Salimans 2022, arXiv 2207.12598).
 
+    With a `ranking` (ranking.py) of `candidates` pictures the best is shown, for each of the `num_samples`.
+
     A metric is given one picture, uint8 [h w c], and `references[id][metric.reference]`; of the reference "picture", the
     real one of the batch.
     """
@@ -38,6 +40,10 @@ class Painting(Measured):
     metrics: tuple[Metric, ...] = ()
     prompt_dropout: float = 0.1
     num_samples: int = 1  # a prompt
+    ranking: Callable[[Array, Array], Array] | None = (
+        None  # pictures [b h w c], prompts [b l] -> [b]
+    )
+    candidates: int = 1  # a sample
     mean: float = 0.5
     std: float = 0.5
 
@@ -48,6 +54,11 @@ class Painting(Measured):
             )
         if self.num_samples < 1:
             raise ValueError(f"num_samples is {self.num_samples}, expected at least 1")
+        if self.candidates < 1 or (self.candidates > 1 and self.ranking is None):
+            raise ValueError(
+                f"candidates is {self.candidates} with ranking {self.ranking}; expected 1, or more with a ranking that says "
+                "which is the best: ranking.CaptionLikelihood(...)"
+            )
 
     def shown(self, image: Array) -> Array:
         """[0, 1] of pictures on the scale of the batches; what lies beyond is cut off."""
@@ -56,6 +67,22 @@ class Painting(Measured):
     def scaled(self, image: Array) -> Array:
         """Pictures in [0, 1] on the scale of the batches."""
         return (image - self.mean) / self.std
+
+    @property
+    def num_made(self) -> int:
+        """Pictures that are made of a prompt, those that are not shown among them."""
+        return self.num_samples * self.candidates
+
+    def best(self, images: Array, batch: Batch) -> Array:
+        """Of pictures [b num_made h w c] in [0, 1] the best of each `candidates`, [b num_samples h w c]."""
+        if self.candidates == 1:
+            return images
+        rows, shape = images.shape[0], images.shape[2:]
+        text = jnp.repeat(batch["text"], self.num_made, axis=0)
+        scores = self.ranking(self.scaled(images.reshape(-1, *shape)), text)
+        best = scores.reshape(rows, self.num_samples, self.candidates).argmax(-1)
+        each = images.reshape(rows, self.num_samples, self.candidates, *shape)
+        return jnp.take_along_axis(each, best[..., None, None, None, None], axis=2)[:, :, 0]
 
     def with_dropped_prompts(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with some of its prompts empty, each row by itself. For training; `key` is rngs["noise"], or one
@@ -109,7 +136,13 @@ class Painting(Measured):
             real = {"picture": (example["picture"],)} if "picture" in example else {}
             yield example, {**references.get(example["id"], {}), **real}
 
+    def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
+        """Of the pictures that the model makes, a row each."""
+        return jax.ShapeDtypeStruct(batch["image"].shape, jnp.float32)
+
     def check(self, model: Any, batch: Batch) -> None:
+        if self.ranking is not None:  # what it lacks is said now, and not after the training
+            jax.eval_shape(self.ranking, self.picture_shape(model, batch), batch["text"])
         text, ids = np.asarray(batch["text"]), np.asarray(batch["id"])
         unfinished = np.asarray(batch["valid"]) & ~((text == EOS).sum(1) == 1)
         if unfinished.any():

@@ -12,6 +12,7 @@ import numpy as np
 
 from vlm_jax.metrics.base import Mean, Metric, stats_of
 from vlm_jax.tasks.base import Aux, Measured
+from vlm_jax.tasks.frozen import frozen
 from vlm_jax.tasks.painting import as_bytes, shown
 from vlm_jax.types import Array, Batch, References, Variables
 
@@ -49,12 +50,8 @@ class Perceptual:
 
 @functools.lru_cache(maxsize=4)
 def _frozen(encoder: Any, init_params: Callable | None, shape: tuple[int, ...]) -> Any:
-    """The network's variables as numpy arrays, which a traced function takes for constants."""
-    with jax.ensure_compile_time_eval():
-        variables = encoder.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
-        if init_params is not None:
-            variables = init_params(variables)
-        return jax.tree.map(np.asarray, variables)
+    example = jnp.zeros((1, *shape))
+    return frozen(lambda: encoder.init(jax.random.key(0), example, train=False), init_params)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

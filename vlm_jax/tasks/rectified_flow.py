@@ -95,7 +95,7 @@ class RectifiedFlow(Painting):
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Painted:
         """`num_samples` pictures a row. The noise of one depends on (key, row, sample) and on nothing else."""
-        rows, samples = batch["valid"].shape[0], self.num_samples
+        rows, samples = batch["valid"].shape[0], self.num_made
         memory = tile(self.condition(model, variables, batch), samples, rows)
         start = noise(key, rows, samples, model.image_shape)  # [b*s h w c]
 
@@ -117,7 +117,8 @@ class RectifiedFlow(Painting):
                 return guidance.guide(given, without, self.guidance)
 
             found = self.integrator(guided, start)
-        return Painted(images=self.shown(found).reshape(rows, samples, *model.image_shape))
+        images = self.shown(found).reshape(rows, samples, *model.image_shape)
+        return Painted(images=self.best(images, batch))
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)

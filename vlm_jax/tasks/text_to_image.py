@@ -60,12 +60,13 @@ class TextToImage(Painting):
         written = self.write(model, variables, memory, empty, key)
         tokens = written.tokens[..., : model.image_tokenizer.num_places]  # [b s n]
         images = model.apply(variables, tokens.reshape(-1, tokens.shape[-1]), method="paint")
-        return Painted(images=self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:])))
+        images = self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:]))
+        return Painted(images=self.best(images, batch))
 
     def write(
         self, model: Any, variables: Variables, memory: Features, empty: Features | None, key: Any
     ) -> Decoded:
-        """The tokens of `num_samples` pictures for each row of the memory [b s l]."""
+        """The tokens of `num_made` pictures for each row of the memory [b s l]."""
         return write(
             model,
             variables,
@@ -79,7 +80,14 @@ class TextToImage(Painting):
 
     @property
     def strategy(self) -> Any:
-        return dataclasses.replace(self.decoding, num_results=self.num_samples)
+        return dataclasses.replace(self.decoding, num_results=self.num_made)
+
+    def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
+        def paint(batch):
+            variables = model.init(jax.random.key(0), batch, train=False)
+            return model.apply(variables, batch["target"][:, 1:-1], method="paint")
+
+        return jax.eval_shape(paint, {name: batch[name] for name in ("text", "target", "valid")})
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)

@@ -27,7 +27,7 @@ class FromRun:
     tokenizer: Any = None
 
     def __call__(self, params: Any) -> Any:
-        self._check_words()
+        _check_words(self.workdir, self.tokenizer)
         return _plain_variables(self.workdir, self.step)["params"]
 
     def collections(self, collections: Any) -> Any:
@@ -38,33 +38,22 @@ class FromRun:
             raise ValueError(f"{self.workdir} has no {missing[0]!r}, which this model has")
         return {name: found[name] for name in collections}
 
-    def _check_words(self) -> None:
-        saved = Path(self.workdir) / "tokenizer.json"
-        if self.tokenizer is None or not saved.exists():
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            ours = Path(folder) / "tokenizer.json"
-            self.tokenizer.save(ours)
-            if ours.read_bytes() != saved.read_bytes():
-                raise ValueError(
-                    f"{saved} has other words than {type(self.tokenizer).__name__} has here; begin with a run on the "
-                    "same captions"
-                )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartFromRun:
     """`Experiment.init_params`: the module called `part` (None: the whole model) as the run in `workdir` trained it, by
     itself, or where a `scope` is given as its part of that name; everything else as it was drawn. What of that run the
-    part does not have is left out.
+    part does not have is left out. With a `tokenizer`, a run whose rows stand for other words is refused.
     """
 
     workdir: str
     part: str | None = None
     scope: str | None = None
     step: int | None = None
+    tokenizer: Any = None
 
     def __call__(self, params: Any) -> Any:
+        _check_words(self.workdir, self.tokenizer)
         return self._placed("params", params, _plain_variables(self.workdir, self.step))
 
     def collections(self, collections: Any) -> Any:
@@ -129,3 +118,18 @@ def _plain_variables(workdir: str, step: int | None) -> Variables:
         return variables
     model = json.loads((Path(workdir) / "config.json").read_text())["model"]
     return config.from_json(model).plain(variables)
+
+
+def _check_words(workdir: str, tokenizer: Any) -> None:
+    """Refuses a run whose rows stand for other words than the tokenizer's, where there is one."""
+    saved = Path(workdir) / "tokenizer.json"
+    if tokenizer is None or not saved.exists():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Path(folder) / "tokenizer.json"
+        tokenizer.save(ours)
+        if ours.read_bytes() != saved.read_bytes():
+            raise ValueError(
+                f"{saved} has other words than {type(tokenizer).__name__} has here; begin with a run on the "
+                "same captions"
+            )
