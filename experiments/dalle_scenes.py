@@ -209,7 +209,7 @@ def _painter(
     every = -(-num_steps // 4)
     return Experiment(
         model=model,
-        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=3.0, metrics=data.metrics),
+        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=2.0, metrics=data.metrics),
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
         optimizer=AdamW(
