@@ -23,7 +23,13 @@ There is no published number for these pictures. A prompt holds where an exact r
 Departures: DALL-E reads text and codes as one sequence; here, as in Parti, the codes attend to the text. Both have
 billions of parameters; here they are four million. The Transformer's attention knows the distance between places
 (Raffel et al. 2020, arXiv 1910.10683, section 2.1), of which 8 is a row, and the vector of a code is a sum over its digits.
-6,000 steps of 32 pictures take an hour and a half of one core, the image tokenizer before them 25 minutes.
+6,000 steps of 32 pictures take an hour and a half of one core, 50 minutes of two, the image tokenizer before them 25 minutes.
+
+On validation, guidance 3 with top_p 0.95 held 48 % of prompts, 2 56 %, 1.5 50; 2 with top_p 0.9 54, with 1.0 42 (250 prompts
+each): what begins a small object is unlikely at any one place, and a small top_p leaves it out.
+
+Seed 0: the whole prompt holds in 49.3 % of test (of prompts with one object 83.5, with four 10.9) and in 40.6 % of test_unseen;
+of the best of eight in 72.0 (95.3, 31.7) and 65.2 %.
 """
 
 import dataclasses

@@ -73,6 +73,7 @@ NAMES = {  # what a metric is called in the table, in the order in which it is s
     "bad_endings": "bad endings",
     "repeating": "repeating",
     "prompt_holds": "prompt holds",
+    "best_of_8_prompt_holds": "prompt holds, best of 8",
     "prompt_facts": "facts of the prompt",
     "psnr": "PSNR",
     "ssim": "SSIM",
