@@ -7,6 +7,7 @@ import pytest
 from experiments import long_tail_study as study
 from tests.test_experiments import FILES
 from vlm_jax import config
+from vlm_jax.commands.command import UserError
 
 METHODS = [getattr(study, name) for name in FILES["long_tail_study"] if name != "smoke"]
 DATA = ("fashion_mnist", "cifar10")
@@ -43,7 +44,7 @@ def test_methods_differ_in_task_sampling_and_head_alone(data):
 def test_imbalance_is_an_argument():
     for imbalance, last in ((10, 500), (50, 100)):
         assert study.counts_of(study.focal("cifar10", imbalance))[-1] == last
-    with pytest.raises(ValueError, match="given cifar100, expected one of fashion_mnist, cifar10"):
+    with pytest.raises(UserError, match="given cifar100, expected one of fashion_mnist, cifar10"):
         study.focal("cifar100")
 
 
