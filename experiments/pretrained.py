@@ -116,10 +116,8 @@ class Writer:
     def _prompt(
         self, given: argparse.Namespace, found: Any, tokenizer: Any
     ) -> Prompt | Tokenize | None:
-        template, reads = (
-            found.family.template,
-            getattr(self.model, "text_encoder", None) is not None,
-        )
+        template = found.family.template
+        reads = getattr(self.model, "text_encoder", None) is not None
         if template is None and self.model.decoder.image_token is not None:
             raise UserError(f"{given.weights}: how this family is asked, we have no form for")
         if template is None and not reads:

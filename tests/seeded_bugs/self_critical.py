@@ -123,12 +123,12 @@ def _(real):
 
 @bug("a word is told itself", ROOM, (self_critical, "read_for"))
 def _(real):
-    return lambda tokens: tokens
+    return lambda tokens, prompt: tokens
 
 
 @bug("BOS before every word", ROOM, (self_critical, "read_for"))
 def _(real):
-    return lambda tokens: jnp.full_like(tokens, BOS)
+    return lambda tokens, prompt: jnp.full_like(tokens, BOS)
 
 
 @bug("EOS left out of log p", ROOM, COUNTED)

@@ -75,9 +75,9 @@ def paint(command: Command) -> None:
     print(f"wrote {path}")
 
 
-def refuse_alone(command: Command) -> None:
+def refuse_alone(experiment: Any) -> None:
     """Words that are given to `predict` without saying that they are the prompt."""
-    if paints(meant(command)):
+    if paints(experiment):
         raise UserError('this model makes pictures: predict --prompt "a red circle" --count 16')
 
 

@@ -31,9 +31,9 @@ def predict(command: Command) -> None:
         return paint.paint(command)
     if "classes" in command.options:
         return two_towers.classify(command)
-    two_towers.refuse_alone(command)
-    paint.refuse_alone(command)
     experiment = meant(command)
+    two_towers.refuse_alone(experiment)
+    paint.refuse_alone(experiment)
     reads_texts = text_key(predicting(experiment).data) is not None
     if reads_texts and _reads_pictures(experiment):
         _predict_answers(command)

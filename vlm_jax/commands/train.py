@@ -8,7 +8,7 @@ from typing import Any
 from vlm_jax.commands.command import Command
 from vlm_jax.commands.saved import save_statistics, save_tokenizers
 from vlm_jax.commands.workdirs import ABOUT, check_about
-from vlm_jax.train.logs import Console, Tee, TensorBoard, Writer
+from vlm_jax.train.logs import Console, Several, Tee, TensorBoard, Writer
 
 
 def train(command: Command) -> None:
@@ -39,7 +39,8 @@ class Kept:
         save_tokenizers(self.experiment, workdir)
         save_statistics(self.experiment, workdir)
         about = _About(workdir / ABOUT, dict(self.about), num_steps)
-        return Tee([about, *(log.open(workdir, num_steps) for log in (Console(), TensorBoard()))])
+        shown = Several(logs=(Console(), TensorBoard())).open(workdir, num_steps)
+        return Tee([about, shown])
 
 
 class _About(Writer):

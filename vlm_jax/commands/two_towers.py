@@ -19,13 +19,7 @@ import numpy as np
 from vlm_jax.commands.command import Command, UserError
 from vlm_jax.commands.given import check_words, picture_files
 from vlm_jax.commands.pipelines import for_keys, nothing, over_pictures, predicting, reading
-from vlm_jax.commands.workdirs import (
-    chosen_evaluations,
-    experiment_of,
-    meant,
-    trained,
-    variables_of,
-)
+from vlm_jax.commands.workdirs import chosen_evaluations, experiment_of, trained, variables_of
 from vlm_jax.data.source import Rows
 from vlm_jax.metrics.clip_score import ClipScore
 from vlm_jax.report.gallery import pictures_by_id
@@ -56,9 +50,9 @@ def classify(command: Command) -> None:
             print(f"{name}\t{chosen}\t{example['probabilities'][chosen]:.3f}")
 
 
-def refuse_alone(command: Command) -> None:
+def refuse_alone(experiment: Any) -> None:
     """A picture file given to `predict` would be read as a text."""
-    if hasattr(meant(command).task, "zero_shot"):
+    if hasattr(experiment.task, "zero_shot"):
         raise UserError(
             "this model compares pictures with texts: predict IMAGE... --classes 'a dog,a cat', or search TEXT..."
         )

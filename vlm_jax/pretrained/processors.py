@@ -57,16 +57,20 @@ KINDS: Mapping[str, _Kind] = {
 
 # The model_type of config.json where the file does not name its processor.
 OF_MODELS: Mapping[str, str] = {
-    **{
-        "vit": "ViT",
-        "vision-encoder-decoder": "ViT",
-        "clip": "CLIP",
-        "git": "CLIP",
-        "llava": "CLIP",
-    },
-    **{"siglip": "Siglip", "paligemma": "Siglip", "siglip2": "Siglip2", "blip": "Blip"},
-    **{"mobilenet_v2": "MobileNetV2", "convnext": "ConvNext", "resnet": "ConvNext"},
-    **{"idefics3": "Idefics3", "smolvlm": "SmolVLM"},
+    "vit": "ViT",
+    "vision-encoder-decoder": "ViT",
+    "clip": "CLIP",
+    "git": "CLIP",
+    "llava": "CLIP",
+    "siglip": "Siglip",
+    "paligemma": "Siglip",
+    "siglip2": "Siglip2",
+    "blip": "Blip",
+    "mobilenet_v2": "MobileNetV2",
+    "convnext": "ConvNext",
+    "resnet": "ConvNext",
+    "idefics3": "Idefics3",
+    "smolvlm": "SmolVLM",
 }
 
 
@@ -78,12 +82,8 @@ def transforms(
     `model_type` is config.json's, which says whose processor it is where the file does not.
     """
     said = {key: value for key, value in preprocessor.items() if value is not None}
-    if model_type in OF_MODELS and not {"image_processor_type", "feature_extractor_type"} & set(
-        said
-    ):
-        said["image_processor_type"] = f"{OF_MODELS[model_type]}ImageProcessor"
     settings = Settings(said, name="preprocessor_config.json")
-    kind = _kind(settings)
+    kind = _kind(settings, model_type)
     settings.expect("do_flip_channel_order", False)
     if kind.resize == "tiles":
         tiles = _tiles(settings, kind)
@@ -93,14 +93,13 @@ def transforms(
     return (Decode(), *_sizes(settings, kind), *_crop(settings, kind), _normalise(settings, kind))
 
 
-def _kind(settings: Settings) -> _Kind:
+def _kind(settings: Settings, model_type: str | None) -> _Kind:
     names = {f"{name}{end}": kind for name, kind in KINDS.items() for end in _ENDS}
-    key = "image_processor_type"
-    key = (
-        key
-        if settings.has(key) or not settings.has("feature_extractor_type")
-        else "feature_extractor_type"
-    )
+    key, older = "image_processor_type", "feature_extractor_type"
+    if settings.has(older) and not settings.has(key):
+        return settings.choice(older, names)
+    if model_type in OF_MODELS:
+        return settings.choice(key, names, f"{OF_MODELS[model_type]}ImageProcessor")
     return settings.choice(key, names)
 
 

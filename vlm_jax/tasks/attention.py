@@ -5,10 +5,9 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vlm_jax.tasks.generation import Generation
+from vlm_jax.tasks.generation import Generation, read_for
 from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
 
 
@@ -55,13 +54,12 @@ def look_again(
 ) -> tuple[Array, Variables]:
     """Logits [b l v] and what is sown in "intermediates" when the model is told the `tokens` [b l] that it wrote, after
     BOS or the prompt; what is sown is also of the prompt."""
-    first = batch.get("prompt", jnp.full_like(tokens[:, :1], BOS))
-    inputs = jnp.concatenate([first, tokens[:, :-1]], axis=1)
+    inputs = read_for(tokens, batch.get("prompt"))
     alone = {name: value for name, value in batch.items() if name != "segment"}
     logits, sown = model.apply(
         variables, {**alone, "target": inputs}, train=False, mutable=["intermediates"]
     )
-    return logits[:, first.shape[1] - 1 :], sown.get("intermediates", {})
+    return logits[:, -tokens.shape[1] :], sown.get("intermediates", {})
 
 
 def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:

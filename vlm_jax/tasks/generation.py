@@ -12,7 +12,7 @@ from vlm_jax.decoding.guidance import Both, guided
 from vlm_jax.decoding.prompt import after_prompt
 from vlm_jax.metrics.base import Mean, Metric, stats_of
 from vlm_jax.tasks.base import Aux, Measured, softmax_cross_entropy
-from vlm_jax.types import CARRY, EOS, PAD, Array, Batch, Features, References, Variables
+from vlm_jax.types import BOS, CARRY, EOS, PAD, Array, Batch, Features, References, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +189,13 @@ def write(
     cache, memory = Both(given=start(memory), empty=start(empty)), Both(given=memory, empty=empty)
     step = guided(step, guidance)
     return strategy(step, cache, memory, batch_size=batch_size, key=key)
+
+
+def read_for(tokens: Array, prompt: Array | None = None) -> Array:
+    """What is read to write `tokens` [b l], after BOS or the prompt [b p]: [[a, EOS, PAD]] -> [[BOS, a, EOS]]. What the last l
+    places give is of the tokens."""
+    first = jnp.full_like(tokens[:, :1], BOS) if prompt is None else prompt
+    return jnp.concatenate([first, tokens[:, :-1]], axis=1)
 
 
 def shift(batch: Batch) -> tuple[Array, Array, Array]:

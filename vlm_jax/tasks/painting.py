@@ -40,9 +40,7 @@ class Painting(Measured):
     metrics: tuple[Metric, ...] = ()
     prompt_dropout: float = 0.1
     num_samples: int = 1  # a prompt
-    ranking: Callable[[Array, Array], Array] | None = (
-        None  # pictures [b h w c], prompts [b l] -> [b]
-    )
+    ranking: Callable[[Array, Array], Array] | None = None  # (pictures, prompts) -> Float[b]
     candidates: int = 1  # a sample
     mean: float = 0.5
     std: float = 0.5

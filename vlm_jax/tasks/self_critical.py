@@ -13,8 +13,8 @@ from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
 from vlm_jax.tasks.captioning import Captioning
-from vlm_jax.tasks.generation import check_length, write
-from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Variables
+from vlm_jax.tasks.generation import check_length, read_for, write
+from vlm_jax.types import EOS, PAD, Array, Batch, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,15 +82,16 @@ class SelfCritical(Captioning):
         memory = model.apply(variables, batch, train=False, method="encode")
         tokens, advantage, judged = self._drawn(model, variables, memory, batch, rngs["sampling"])
 
-        told, read, before = tile(memory, samples, rows), read_for(tokens), 0
-        if "prompt" in batch:  # in the place of BOS
+        told, prompt = tile(memory, samples, rows), None
+        if "prompt" in batch:
             prompt = jnp.repeat(batch["prompt"], samples, axis=0)
-            read, before = jnp.concatenate([prompt, read[:, 1:]], axis=1), prompt.shape[1] - 1
+        read = read_for(tokens, prompt)
         logits = model.apply(variables, read, told, train=self.dropout, rngs=rngs, method="read")
         valid = jnp.repeat(batch["valid"], samples)
         mask = counted(tokens, valid)
         labels = jnp.where(mask, tokens, EOS)
-        logits = without(logits[:, before:], self.sampling.banned) / self.sampling.temperature
+        logits = logits[:, -tokens.shape[1] :]
+        logits = without(logits, self.sampling.banned) / self.sampling.temperature
         nll = softmax_cross_entropy(logits, labels)
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, advantage[:, None] * nll, 0.0).sum() / count
@@ -146,11 +147,6 @@ class SelfCritical(Captioning):
                 "whose gradient is taken; try replace(decoder, sampling_rate=0.0)"
             )
         self.reward.check(np.asarray(batch["id"]))
-
-
-def read_for(tokens: Array) -> Array:
-    """What is read to write `tokens`: [[a, EOS, PAD]] -> [[BOS, a, EOS]]."""
-    return jnp.concatenate([jnp.full_like(tokens[:, :1], BOS), tokens[:, :-1]], axis=1)
 
 
 def counted(tokens: Array, valid: Array) -> Array:

@@ -72,9 +72,7 @@ class Vit(nn.Module, kw_only=True):
     image_size: tuple[int, int] = (224, 224)  # that the positions are made for; others interpolate
     class_token: bool = True
     keep_class_token: bool = False  # as the first of the Features
-    drop_rest: bool = (
-        False  # of a picture that is no multiple of patch_size: pixels at the right and below
-    )
+    drop_rest: bool = False  # what is left of a picture, at the right and below
     positions: Callable[..., nn.Module] = LearnedGrid  # or SinusoidalGrid
     num_classes: int | None = None
     dropout_rate: float = 0.0
