@@ -33,7 +33,10 @@ of the best of eight in 72.0 (95.3, 31.7) and 65.2 %.
 """
 
 import dataclasses
+import functools
+import math
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import image_tokenizer, picture_data, show_attend_and_tell
@@ -57,51 +60,69 @@ from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.from_run import PartFromRun, VariablesFromRun
 from vlm_jax.train.optimizers import AdamW, WarmupCosine
 from vlm_jax.types import BOS, NUM_SPECIAL, PAD, UNK
-from vlm_jax.vision.image_tokenizer import CodesOf, ImageTokenizer
+from vlm_jax.vision.image_tokenizer import CodesOf
 
 CITATION = "after Ramesh et al. 2021, Chang et al. 2022"
 PAPER = {"transformer": {}, "columns": {}, "lstm": {}, "maskgit": {}}
 PLACES = 64  # 8x8 codes
+TOKENIZER = "runs/image_tokenizer"
+STEPS = 6000
 
 
-def transformer(tokenizer: str = "runs/image_tokenizer") -> Experiment:
-    """Four layers of width 192, code after code."""
-    return _painter(_decoder(), tokenizer)
+def transformer(
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+) -> Experiment:
+    """Four layers of width 192, code after code. `levels` are those of the image tokenizer."""
+    return _painter(_decoder, tokenizer, levels, num_steps=steps)
 
 
-def columns(tokenizer: str = "runs/image_tokenizer", eyes: str = "runs/demo") -> Experiment:
+def columns(
+    tokenizer: str = TOKENIZER,
+    eyes: str = "runs/demo",
+    levels: str = image_tokenizer.LEVELS,
+    steps: int = STEPS,
+    batch_size: int = 32,
+) -> Experiment:
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted. At the end also
     the best of eight pictures each, in the eyes of the captioner of the run `eyes`; "" for none."""
-    experiment = _painter(_decoder(), tokenizer, by_columns=True)
+    experiment = _painter(
+        _decoder, tokenizer, levels, by_columns=True, num_steps=steps, batch_size=batch_size
+    )
     return _with_best_of(experiment, 8, eyes) if eyes else experiment
 
 
-def lstm(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+def lstm(
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+) -> Experiment:
     """An LSTM of width 512 that attends to the prompt, code after code."""
-    decoder = AttentionDecoder(
-        vocab_size=image_tokenizer.NUM_CODES + NUM_SPECIAL,
-        width=512,
-        embedding_width=192,
-        attention_width=192,
-    )
-    return _painter(decoder, tokenizer)
+
+    def decoder(levels: tuple[int, ...]) -> AttentionDecoder:
+        return AttentionDecoder(
+            vocab_size=math.prod(levels) + NUM_SPECIAL,
+            width=512,
+            embedding_width=192,
+            attention_width=192,
+        )
+
+    return _painter(decoder, tokenizer, levels, num_steps=steps)
 
 
-def maskgit(tokenizer: str = "runs/image_tokenizer") -> Experiment:
+def maskgit(
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+) -> Experiment:
     """The Transformer reading in both directions; twelve readings a picture."""
-    return _painter(_decoder(causal=False), tokenizer, masked=True)
+    decoder = functools.partial(_decoder, causal=False)
+    return _painter(decoder, tokenizer, levels, masked=True, num_steps=steps)
 
 
 def smoke() -> Experiment:
     """Two steps, tiny, with an image tokenizer that knows nothing."""
-    decoder = _decoder(width=8, num_layers=1, num_heads=2)
-    small = image_tokenizer.image_tokenizer(
-        FiniteScalarQuantiser(levels=image_tokenizer.LEVELS), (8,), num_blocks=0
-    )
+    decoder = functools.partial(_decoder, width=8, num_layers=1, num_heads=2)
     tiny = _painter(
         decoder,
         None,
-        small,
+        image_tokenizer.LEVELS,
+        cnn={"features": (8,), "num_blocks": 0},
         config="tiny",
         train_config="tiny",
         width=8,
@@ -136,6 +157,7 @@ def _with_best_of(experiment: Experiment, candidates: int, eyes: str) -> Experim
 
 
 def _decoder(
+    levels: tuple[int, ...],
     *,
     causal: bool = True,
     width: int = 192,
@@ -143,23 +165,24 @@ def _decoder(
     num_heads: int = 4,
 ) -> TransformerDecoder:
     return TransformerDecoder(
-        vocab_size=image_tokenizer.NUM_CODES + NUM_SPECIAL,
+        vocab_size=math.prod(levels) + NUM_SPECIAL,
         width=width,
         num_layers=num_layers,
         num_heads=num_heads,
         hidden=4 * width,
         max_length=PLACES + 2,  # with BOS and EOS
         relative=32 if causal else None,
-        digits=image_tokenizer.LEVELS,
+        digits=levels,
         causal=causal,
     )
 
 
 def _painter(
-    decoder: Any,
+    decoder: Callable[[tuple[int, ...]], Any],
     tokenizer: str | None,
-    codec: ImageTokenizer | None = None,
+    levels: str,
     *,
+    cnn: Mapping[str, Any] = {},
     masked: bool = False,
     by_columns: bool = False,
     config: str | None = None,
@@ -167,10 +190,10 @@ def _painter(
     width: int = 192,
     num_layers: int = 2,
     batch_size: int = 32,
-    num_steps: int = 6000,
+    num_steps: int = STEPS,
 ) -> Experiment:
-    codec = image_tokenizer.fsq().model if codec is None else codec
-    codec = codec.clone(by_columns=by_columns)
+    quantiser = FiniteScalarQuantiser(levels=image_tokenizer.levels_of(levels))
+    codec = image_tokenizer.image_tokenizer(quantiser, **cnn).clone(by_columns=by_columns)
     data = picture_data.scenes(batch_size=batch_size, config=config)
 
     def pairs(split: str, rows: int, *, train: bool = False) -> Pipeline:
@@ -185,7 +208,7 @@ def _painter(
         return Pipeline(
             source=EachCaption(codes),
             transforms=(
-                CodesToTarget(num_codes=image_tokenizer.NUM_CODES),
+                CodesToTarget(num_codes=quantiser.num_codes),
                 Tokenize(tokenizer=data.tokenizer, max_length=data.max_length, output="text"),
                 Keep(keys=("text", "target")),
             ),
@@ -194,7 +217,7 @@ def _painter(
         )
 
     model = PictureGenerator(
-        decoder=decoder,
+        decoder=decoder(quantiser.levels),
         text_encoder=TransformerEncoder(
             vocab_size=data.tokenizer.vocab_size,
             width=width,

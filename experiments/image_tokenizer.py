@@ -30,6 +30,7 @@ import sys
 
 from experiments import show_attend_and_tell
 from experiments.datasets import SCALE, held_scenes
+from vlm_jax.commands.command import UserError
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
 from vlm_jax.data.text_transforms import Keep
@@ -48,24 +49,35 @@ from vlm_jax.vision.image_tokenizer import ImageTokenizer, PictureDecoder, Pictu
 
 CITATION = "after van den Oord et al. 2017, Mentzer et al. 2024"
 PAPER = {"fsq": {}, "fsq_perceptual": {}, "vqvae": {}}
-NUM_CODES = 4096
-LEVELS = (8, 8, 8, 8)
+NUM_CODES = 4096  # of vqvae
+LEVELS = "8,8,8,8"  # of fsq
 GRID = (8, 8)
 SPLITS = ("validation", "test", "test_unseen")
 
 
-def fsq() -> Experiment:
-    """Four numbers of eight levels."""
-    return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=LEVELS)))
+def fsq(levels: str = LEVELS) -> Experiment:
+    """Four numbers of eight levels, or as many as named, of so many: 4,096 codes."""
+    quantiser = FiniteScalarQuantiser(levels=levels_of(levels))
+    return _tokenizer(image_tokenizer(quantiser), num_codes=quantiser.num_codes)
 
 
-def fsq_perceptual(start: str = "runs/image_tokenizer", eyes: str = "runs/demo") -> Experiment:
+def fsq_perceptual(
+    start: str = "runs/image_tokenizer", eyes: str = "runs/demo", levels: str = LEVELS
+) -> Experiment:
     """The run of `fsq` in `start` trained on, what comes back being looked at by the CNN of the captioner in `eyes` too."""
     seen = Perceptual(
         encoder=show_attend_and_tell.scenes().model.image_encoder,
         init_params=VariablesFromRun(workdir=eyes, scope="image_encoder"),
     )
-    return _tokenizer(fsq().model, num_steps=2000, peak=5e-4, perceptual=seen, start=start)
+    model = fsq(levels).model
+    return _tokenizer(
+        model,
+        num_codes=model.quantiser.num_codes,
+        num_steps=2000,
+        peak=5e-4,
+        perceptual=seen,
+        start=start,
+    )
 
 
 def vqvae() -> Experiment:
@@ -81,6 +93,16 @@ def smoke() -> Experiment:
     tiny = _tokenizer(model, config="tiny", batch_size=4, num_steps=2)
     evaluation = dataclasses.replace(tiny.evaluations[0], every=None)
     return dataclasses.replace(tiny, evaluations=(evaluation,), best=None, log_every=1)
+
+
+def levels_of(text: str) -> tuple[int, ...]:
+    """ "8,5,5,5" -> (8, 5, 5, 5)"""
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise UserError(
+            f"--levels: given {text}, expected whole numbers such as {LEVELS}"
+        ) from None
 
 
 def image_tokenizer(
@@ -106,6 +128,7 @@ def image_tokenizer(
 def _tokenizer(
     model: ImageTokenizer,
     *,
+    num_codes: int = NUM_CODES,
     config: str | None = None,
     batch_size: int = 32,
     num_steps: int = 8000,
@@ -129,7 +152,7 @@ def _tokenizer(
     return Experiment(
         model=model,
         task=Reconstruction(
-            metrics=(*quality, CodeUse(num_codes=NUM_CODES), PromptHolds()),
+            metrics=(*quality, CodeUse(num_codes=num_codes), PromptHolds()),
             perceptual=perceptual,
             perceptual_weight=0.5,
         ),
