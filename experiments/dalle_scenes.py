@@ -70,29 +70,29 @@ STEPS = 6000
 
 
 def transformer(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """Four layers of width 192, code after code. `levels` are those of the image tokenizer."""
-    return _painter(_decoder, tokenizer, levels, num_steps=steps)
+    return _painter(_decoder, tokenizer, levels, num_steps=train_steps)
 
 
 def columns(
     tokenizer: str = TOKENIZER,
     eyes: str = "runs/demo",
     levels: str = image_tokenizer.LEVELS,
-    steps: int = STEPS,
+    train_steps: int = STEPS,
     batch_size: int = 32,
 ) -> Experiment:
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted. At the end also
     the best of eight pictures each, in the eyes of the captioner of the run `eyes`; "" for none."""
     experiment = _painter(
-        _decoder, tokenizer, levels, by_columns=True, num_steps=steps, batch_size=batch_size
+        _decoder, tokenizer, levels, by_columns=True, num_steps=train_steps, batch_size=batch_size
     )
     return _with_best_of(experiment, 8, eyes) if eyes else experiment
 
 
 def lstm(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """An LSTM of width 512 that attends to the prompt, code after code."""
 
@@ -104,15 +104,15 @@ def lstm(
             attention_width=192,
         )
 
-    return _painter(decoder, tokenizer, levels, num_steps=steps)
+    return _painter(decoder, tokenizer, levels, num_steps=train_steps)
 
 
 def maskgit(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, steps: int = STEPS
+    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """The Transformer reading in both directions; twelve readings a picture."""
     decoder = functools.partial(_decoder, causal=False)
-    return _painter(decoder, tokenizer, levels, masked=True, num_steps=steps)
+    return _painter(decoder, tokenizer, levels, masked=True, num_steps=train_steps)
 
 
 def smoke() -> Experiment:
