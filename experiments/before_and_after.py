@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm_jax.commands.command import UserError
-from vlm_jax.commands.saved import with_saved_statistics, with_saved_tokenizers
+from vlm_jax.commands.workdirs import experiment_of, variables_of
 from vlm_jax.metrics.base import total
 from vlm_jax.metrics.captioning import CaptionMetrics
 from vlm_jax.metrics.cider import Cider
@@ -58,12 +58,11 @@ def compare(before: Path, after: Path, name: str = "test") -> Path:
 
 def captions(workdir: Path, name: str) -> tuple[dict[int, str], Any]:
     """What the best checkpoint of a run writes in one of its evaluations, by id, and the source of the pictures."""
-    experiment = with_saved_tokenizers(checkpoints.load_experiment(workdir), workdir)
-    experiment = with_saved_statistics(experiment, workdir)
+    experiment = experiment_of(workdir, "experiments")
     known = {evaluation.name: evaluation for evaluation in experiment.evaluations}
     if name not in known:
         raise UserError(f"{workdir} has no evaluation {name!r}; it has {', '.join(known)}")
-    variables = checkpoints.load_variables(workdir)
+    variables, _ = variables_of(workdir, None)
     found = evaluate(known[name], experiment.model, experiment.task, variables)
     return {e["id"]: e["prediction"] for e in found.examples}, known[name].data.source
 

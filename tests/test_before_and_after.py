@@ -36,3 +36,8 @@ def test_the_page_has_both_captions_and_the_table_both_columns(tmp_path, monkeyp
 def test_without_two_runs_it_says_how_to_call_it(capsys):
     assert before_and_after.command([]) == 2
     assert "python -m experiments.before_and_after" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_is_said_to_be_none(tmp_path, capsys):
+    assert before_and_after.command([str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert f"{tmp_path / 'old'} has no config.json; train first" in capsys.readouterr().err

@@ -17,8 +17,6 @@ def trained(command: Command) -> tuple[Any, Path]:
     workdir = command.workdir
     if workdir is None:
         raise UserError("--workdir DIR is needed: the folder that train wrote")
-    if not (workdir / "config.json").is_file():
-        raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     check_about(command, workdir)
     if command.arguments:
         raise UserError(
@@ -42,6 +40,8 @@ def meant(command: Command) -> Any:
 
 def experiment_of(workdir: Path, *packages: str) -> Any:
     """The experiment of a workdir with its tokenizers and statistics; names of `packages` may stand in it."""
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} has no config.json; train first with the same --workdir")
     node = json.loads((workdir / "config.json").read_text())
     experiment = config.from_json(node, packages=(*config.KNOWN_PACKAGES, *packages))
     return with_saved_statistics(with_saved_tokenizers(experiment, workdir), workdir)
