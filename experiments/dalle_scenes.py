@@ -2,9 +2,10 @@
 arXiv 2206.10789) and MaskGIT (Chang et al. 2022, arXiv 2202.04200), with the guidance of Ho and Salimans 2022 (2207.12598).
 
     python -m experiments.image_tokenizer fsq train --workdir runs/image_tokenizer
-    python -m experiments.dalle_scenes columns train --workdir runs/dalle --tokenizer runs/image_tokenizer
+    python -m experiments.image_tokenizer fsq_perceptual train --workdir runs/sharper --start runs/image_tokenizer
+    python -m experiments.dalle_scenes columns train --workdir runs/dalle --tokenizer runs/sharper
     python -m experiments.dalle_scenes columns evaluate --workdir runs/dalle --record
-    python -m experiments.dalle_scenes maskgit train --workdir runs/maskgit --tokenizer runs/image_tokenizer
+    python -m experiments.dalle_scenes maskgit train --workdir runs/maskgit --tokenizer runs/sharper
 
 A prompt is read by a Transformer, and a decoder writes the 64 codes of a picture of 64x64, row by row (`transformer`, and
 `lstm` for comparison) or column by column (`columns`), by the same steps and samplers as captions; or all at once, the
@@ -23,7 +24,8 @@ There is no published number for these pictures. A prompt holds where an exact r
 Departures: DALL-E reads text and codes as one sequence; here, as in Parti, the codes attend to the text. Both have
 billions of parameters; here they are four million. The Transformer's attention knows the distance between places
 (Raffel et al. 2020, arXiv 1910.10683, section 2.1), of which 8 is a row, and the vector of a code is a sum over its digits.
-6,000 steps of 32 pictures take an hour and a half of one core, 50 minutes of two, the image tokenizer before them 25 minutes.
+6,000 steps of 32 pictures take an hour and a half of one core, 50 minutes of two, the image tokenizer before them 25 and 6 minutes
+(`fsq_perceptual` begins after `make demo`, whose captioner also chooses the best of eight).
 
 On validation, guidance 3 with top_p 0.95 held 48 % of prompts, 2 56 %, 1.5 50; 2 with top_p 0.9 54, with 1.0 42 (250 prompts
 each): what begins a small object is unlikely at any one place, and a small top_p leaves it out.
@@ -229,7 +231,10 @@ def _painter(
         image_tokenizer=codec,
     )
     if masked:
-        kind, decoding = MaskedTextToImage, MaskedDecoding(max_length=PLACES, num_steps=12)
+        kind, decoding = (
+            MaskedTextToImage,
+            MaskedDecoding(max_length=PLACES, num_steps=12, top_p=0.95),
+        )
     else:
         kind = TextToImage
         decoding = Sampling(

@@ -21,7 +21,8 @@ Departures from van den Oord et al.:
   of 128x128. The last layer of the decoder begins at zero.
 - eq. 3: the commitment cost is 0.02 in place of 0.25, of a squared error that is not divided by the variance of the
   pictures (0.08 here): with 0.25, two of 512 codes were in use after 150 steps (of a smaller network).
-- appendix A.1: the decay is 0.98 in place of 0.99, and codes used less than 0.3 times a batch begin anew at a vector of
+- appendix A.1: the decay is 0.98 in place of 0.99, and codes used less than 0.03 times a batch (they are 4,096 for
+  2,048 vectors: 0.5 is the mean) begin anew at a vector of
   the batch, which the paper does not do.
 """
 
@@ -83,7 +84,9 @@ def fsq_perceptual(
 def vqvae() -> Experiment:
     """4,096 vectors of 16 numbers."""
     return _tokenizer(
-        image_tokenizer(VectorQuantiser(num_codes=NUM_CODES, width=16, commitment=0.02))
+        image_tokenizer(
+            VectorQuantiser(num_codes=NUM_CODES, width=16, commitment=0.02, dead_below=0.03)
+        )
     )
 
 

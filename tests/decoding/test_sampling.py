@@ -120,6 +120,20 @@ def test_the_same_key_draws_the_same_text_and_rows_draw_different_noise():
     assert len(set(np.asarray(one)[0, 0].tolist())) > 1, "positions share their noise"
 
 
+def test_with_a_key_a_row_what_a_row_draws_does_not_depend_on_the_batch():
+    strategy = Sampling(max_length=8, num_results=2)
+    keys = jax.vmap(jax.random.key)(jnp.arange(4))
+
+    def draw(keys):
+        step, cache = fixed_logits(np.zeros(50), len(keys))
+        return strategy(step, cache, None, batch_size=len(keys), key=keys).tokens
+
+    drawn = np.asarray(draw(keys))
+    np.testing.assert_array_equal(draw(keys[::-1]), drawn[::-1])
+    np.testing.assert_array_equal(draw(keys[2:3]), drawn[2:3])
+    assert len({tuple(row) for row in drawn.reshape(8, 8).tolist()}) == 8
+
+
 def test_banned_tokens_never_come():
     logits = np.array([5.0, 5.0, 0.0, 5.0, 0.0, 0.0])
     tokens = draws(logits, 20_000, banned=(0, 1, 3))

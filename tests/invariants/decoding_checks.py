@@ -45,4 +45,7 @@ SAMPLING_CHECKS = (
     _named("chi_square", sampling.test_samples_without_filters_follow_the_model),
     _named("filters", sampling.test_temperature_then_top_k_then_top_p),
     _named("noise", sampling.test_the_same_key_draws_the_same_text_and_rows_draw_different_noise),
+    _named(
+        "row_keys", sampling.test_with_a_key_a_row_what_a_row_draws_does_not_depend_on_the_batch
+    ),
 )

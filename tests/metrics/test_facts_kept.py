@@ -37,6 +37,25 @@ def test_facts_by_hand(caption, kept, facts):
     assert found["prompts_kept"] == (100 if kept == facts else 0)
 
 
+@pytest.mark.parametrize(
+    "caption, kept, facts",
+    [
+        ("a red circle", 2, 2),  # says nothing of where
+        ("a red circle at the top left", 4, 4),
+        ("a red circle on the left", 3, 3),
+        ("a red circle on the right", 2, 3),
+        ("a red circle at the bottom left", 3, 4),
+        ("a red circle in the middle", 2, 4),
+    ],
+)
+def test_places_by_hand(caption, kept, facts):
+    found = of("a red circle at the top left", caption)
+    assert found["facts_kept"] == pytest.approx(100 * kept / facts)
+    assert of("a red circle in the middle", "a red circle at the top")["facts_kept"] == (
+        pytest.approx(100 * 2 / 3)
+    )
+
+
 def test_twins_are_matched_in_the_captions_favour():
     prompt = "a small red circle and a large red circle"
     assert of(prompt, "a large red circle and a small red circle")["facts_kept"] == 100

@@ -138,6 +138,11 @@ def _(real):
     )
 
 
+@bug("rows draw by their place", "sampling", (sampling, "keys_of_samples"))
+def _(real):
+    return lambda key, rows, samples: real(key if key.ndim == 0 else key[0], rows, samples)
+
+
 @bug("positions share their noise", "sampling", (jax.random, "fold_in"))
 def _(real):
     return lambda key, data: (

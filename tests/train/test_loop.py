@@ -274,6 +274,16 @@ def test_every_example_is_scored_once_whatever_the_batch(size):
     assert isinstance(task, toys.Task)
 
 
+def test_what_is_drawn_for_an_example_is_the_same_in_any_batch():
+    found = []
+    for batch_size in (1, 7, 16):
+        data = toys.Pipeline(source=toys.Rows(size=17), train=False, batch_size=batch_size)
+        evaluation = Evaluation(name="e", data=data, reports=(print,))
+        found.append(evaluate(evaluation, EXPERIMENT.model, toys.Guess(), _variables()).examples)
+    assert found[0] == found[1] == found[2]
+    assert len({str(example["prediction"]) for example in found[0]}) > 10
+
+
 @functools.cache
 def _variables():
     return train(changed(num_steps=0, evaluations=()), log=SILENT).eval_variables

@@ -166,6 +166,7 @@ def test_clipping_is_by_the_global_norm_of_the_trained_parameters():
 def test_biases_norms_and_embeddings_are_not_decayed():
     params = {
         "embed": {"embedding": jnp.ones(3)},
+        "words": {"table": jnp.ones(3), "digit_0": jnp.ones(3)},
         "norm": {"scale": jnp.ones(3), "bias": jnp.ones(3)},
         "dense": {"kernel": jnp.ones(3), "bias": jnp.ones(3)},
     }

@@ -110,5 +110,7 @@ def _about_run(
 def _signature(task: Any, judge: Any) -> dict[str, str]:
     """How the metrics of a task are computed, where they say so, and by which other run."""
     signed = [m for m in getattr(task, "metrics", ()) if hasattr(m, "signature")]
-    parts = [metric.signature() for metric in signed] + ([judge.signature] if judge else [])
+    if hasattr(getattr(task, "ranking", None), "signature"):
+        signed.append(task.ranking)
+    parts = [each.signature() for each in signed] + ([judge.signature] if judge else [])
     return {"signature": " ".join(parts)} if parts else {}

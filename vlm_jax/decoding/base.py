@@ -43,6 +43,14 @@ class Strategy(Protocol):
     ) -> Decoded: ...
 
 
+def keys_of_samples(key: Array, rows: int, samples: int) -> Array:
+    """A key for each of the samples of each row, those of a row side by side: Key[rows * samples]. `key` is one for all
+    rows, which are told apart by their place, or one a row, [rows]: then what a row draws is the same in any batch."""
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    row_keys = fold(key, jnp.arange(rows)) if key.ndim == 0 else key
+    return jax.vmap(fold, (0, None))(row_keys, jnp.arange(samples)).reshape(-1)
+
+
 def tile(tree: Any, times: int, batch_size: int) -> Any:
     """Repeats each row of every leaf: [[1], [2]], times 2 -> [[1], [1], [2], [2]]."""
 

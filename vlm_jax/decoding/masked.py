@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vlm_jax.decoding.base import Decoded, tile
+from vlm_jax.decoding.base import Decoded, keys_of_samples, tile
 from vlm_jax.decoding.sampling import filtered_sample
 from vlm_jax.types import BOS, EOS, PAD, UNK, Array
 
@@ -69,7 +69,7 @@ class MaskedDecoding:
             raise ValueError("MaskedDecoding needs a key; try key=jax.random.key(0)")
         rows, length = batch_size * self.num_results, self.max_length
         memory = tile(memory, self.num_results, batch_size)
-        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+        row_keys = keys_of_samples(key, batch_size, self.num_results)
         banned = jnp.array(self.banned, jnp.int32)
 
         def reading(state, inputs):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vlm_jax.decoding.base import Decoded, Step, check, constrain, tile
+from vlm_jax.decoding.base import Decoded, Step, check, constrain, keys_of_samples, tile
 from vlm_jax.types import BOS, EOS, PAD, Array, Cache
 
 
@@ -39,7 +39,8 @@ class Sampling:
 
     temperature 0 is greedy. top_k None, top_p 1: the whole distribution. top_p keeps the fewest
     most probable tokens whose probability, after temperature and top_k, reaches it (Holtzman et
-    al. 2020, eq. 2-3). The noise of a token depends on (key, row, position) and on nothing else.
+    al. 2020, eq. 2-3). The noise of a token depends on (key, row, sample, position), with a key a
+    row on (key of the row, sample, position), and on nothing else.
     The score is the log probability under the model, before temperature and filters.
     """
 
@@ -72,8 +73,7 @@ class Sampling:
     ) -> Decoded:
         if key is None:
             raise ValueError("Sampling needs a key; try key=jax.random.key(0)")
-        rows = batch_size * self.num_results
-        row_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows))
+        row_keys = keys_of_samples(key, batch_size, self.num_results)
 
         def choose(logits, length):
             if self.temperature == 0:

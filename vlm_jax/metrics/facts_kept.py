@@ -7,6 +7,8 @@ from vlm_jax.metrics.base import Stats
 from vlm_jax.text.scene_judge import matches
 from vlm_jax.text.scene_language import OPPOSITE, Facts, parse
 
+FACING = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeptStats(Stats):
@@ -26,7 +28,7 @@ class FactsKept:
         prompts_kept   captions that keep every fact and name as many objects
 
     Times 100. The facts of a prompt: every object with its colour, and how many there are; and, where the caption speaks
-    of it as well, the size of an object and how two of them stand. A caption that cannot be parsed keeps nothing.
+    of it as well, the size of an object, its place and how two of them stand. A caption that cannot be parsed keeps nothing.
     """
 
     reference: str = "prompt"
@@ -58,9 +60,23 @@ def kept_facts(prompt: Facts, caption: Facts) -> list[list[bool]]:
         for mention, other in zip(prompt.mentions, match):
             if other is not None and mention.size and caption.mentions[other].size:
                 found.append(mention.size == caption.mentions[other].size)
+            if other is not None:
+                found += _places(mention.place, caption.mentions[other].place)
         for i, relation, j in prompt.relations:
             theirs = stands.get((match[i], match[j]))
             if theirs in (relation, OPPOSITE[relation]):  # left of says nothing of above
                 found.append(theirs == relation)
         ways.append(found)
     return ways
+
+
+def _places(prompt: tuple[str, ...], caption: tuple[str, ...]) -> list[bool]:
+    """Of the places of an object in the prompt those that the caption says or denies: on the left says nothing of the top,
+    the middle denies all others."""
+    found = []
+    for place in prompt:
+        if place in caption:
+            found.append(True)
+        elif FACING.get(place) in caption or (caption and "middle" in (place, *caption)):
+            found.append(False)
+    return found

@@ -26,7 +26,8 @@ class Task(Protocol):
         """The scalar to minimise, and its parts. Traced."""
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Any:
-        """Arrays with leading axis b. Traced."""
+        """Arrays with leading axis b. Traced. `key` is one for all rows or, as evaluations give it, one a row, made of
+        its id: what is drawn for an example is then the same in any batch."""
 
     def score(self, predictions: Any, batch: Batch, references: References) -> dict[str, Any]:
         """Statistics that add, of the valid rows. On the host."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +26,10 @@ class CaptionLikelihood:
 
     captioner: Any
     init_params: Callable[[Any], Any] | None = None
+
+    def signature(self) -> str:
+        """Whose eyes they are, for result files."""
+        return f"ranking:{Path(getattr(self.init_params, 'workdir', 'drawn')).name}"
 
     def __call__(self, image: Array, text: Array) -> Array:
         """Float[b] of pictures [b h w c] and prompts [b l] = BOS, words, EOS, PAD ...; words and EOS are counted."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding import guidance
-from vlm_jax.decoding.base import tile
+from vlm_jax.decoding.base import keys_of_samples, tile
 from vlm_jax.decoding.integrators import Heun, Integrator
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux
@@ -146,9 +146,5 @@ class Place:
 
 def noise(key: jax.Array, rows: int, samples: int, shape: tuple[int, ...]) -> Array:
     """Float[rows*samples *shape], the samples of a row side by side, each of a key of its own."""
-
-    def of(row, sample):
-        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, row), sample), shape)
-
-    row, sample = jnp.divmod(jnp.arange(rows * samples), samples)
-    return jax.vmap(of)(row, sample)
+    keys = keys_of_samples(key, rows, samples)
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

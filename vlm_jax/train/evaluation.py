@@ -92,7 +92,7 @@ class Evaluator:
                 found, carry = self._loss(variables, placed)
                 sums = found if sums is None else {name: sums[name] + found[name] for name in found}
             if evaluation.predict:
-                predictions = self._predict(variables, placed, jax.random.fold_in(key, index))
+                predictions = self._predict(variables, placed, key)
                 if pending is not None:
                     finish(*pending)
                 pending = (predictions, batch)
@@ -120,7 +120,9 @@ def _compiled(model: Any, task: Any) -> tuple[Callable, Callable]:
         return aux.metrics, aux.collections.get(CARRY)
 
     def predict(variables, batch, key):
-        return task.predict(model, variables, batch, key)
+        # By its id, so that what is drawn for an example is the same in any batch and at any place in it.
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["id"])
+        return task.predict(model, variables, batch, keys)
 
     return jax.jit(loss), jax.jit(predict)
 

@@ -17,7 +17,7 @@ from vlm_jax.train.state import float32, named_leaves, path_name
 from vlm_jax.types import Array
 
 # Biases, norm scales, embeddings and positions are not decayed unless an experiment says otherwise.
-NO_DECAY = (r"(^|/)(\w*bias|scale|embedding|table|positions|class_token)$",)
+NO_DECAY = (r"(^|/)(\w*bias|scale|embedding|table|digit_\d+|positions|class_token)$",)
 
 
 # ---- schedules: step -> learning rate, traced. The first update uses step 0.
