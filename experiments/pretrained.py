@@ -48,11 +48,18 @@ def use(argv: list[str]) -> int:
             return 0
         writer = Writer(given)
         opened = out.open("a", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout)
+        number = 0
+
+        def progress(number: int) -> None:
+            print(f"{number + len(files) - len(left)}/{len(files)}", file=sys.stderr)
+
         with opened as file:
             for number, line in enumerate(writer.lines(left), start=1):
-                print(json.dumps(line, ensure_ascii=False), file=file, flush=True)
-                if out and (number % given.batch == 0 or number == len(left)):
-                    print(f"{number + len(files) - len(left)}/{len(files)}", file=sys.stderr)
+                print(json.dumps(line), file=file, flush=True)
+                if out and number % given.batch == 0:
+                    progress(number)
+        if out and number % given.batch:  # the last pictures, whether or not some could not be read
+            progress(number)
     except (UserError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -73,7 +80,7 @@ class Writer:
             raise UserError(
                 f"{given.weights} has no preprocessor_config.json, which says what its pictures go through"
             )
-        tokenizer = found.folder.tokenizer()
+        tokenizer = found.tokenizer if found.tokenizer is not None else found.folder.tokenizer()
         self.batch, self.int8 = given.batch, given.int8
         self.transforms = processors.transforms(
             found.folder.preprocessor, found.folder.config.get("model_type")
@@ -187,7 +194,7 @@ def written_in(out: Path) -> set[str]:
     if len(whole) < len(data):
         out.write_bytes(whole)
     try:
-        return {json.loads(line)["file"] for line in whole.decode("utf-8").splitlines()}
+        return {json.loads(line)["file"] for line in whole.decode("utf-8").split("\n") if line}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--out: {out} is not a file of these lines: {error}") from None
 

@@ -206,6 +206,24 @@ def test_the_prompt_sees_all_of_itself_and_nothing_of_the_answer(with_places):
     np.testing.assert_array_equal(run(answer_changed)[0][:, :6], before[:, :6])
 
 
+def test_a_prompt_in_two_pieces_gives_nan_and_its_end_may_be_written_again():
+    module = TransformerDecoder(**SIZES, prefix_end=END)
+    tokens = jnp.array([[BOS, 5, END, 6], [BOS, END, 7, END]])
+    variables = variables_of(module, tokens, None)
+
+    @jax.jit
+    def halves(tokens):
+        cache = module.apply(variables, None, 2, 4, method="initial_cache")
+        first, cache = module.apply(variables, tokens[:, :2], cache, None, method="extend")
+        second, _ = module.apply(variables, tokens[:, 2:], cache, None, method="extend")
+        return jnp.concatenate([first, second], axis=1)
+
+    found = halves(tokens)
+    assert np.isnan(found[0, 2:]).all() and np.isfinite(found[0, :2]).all()
+    whole = module.apply(variables, tokens, None, train=False)
+    np.testing.assert_allclose(found[1], whole[1], rtol=1e-4, atol=1e-4)
+
+
 def test_each_vector_of_the_memory_stands_in_its_own_place(with_places):
     """The logits of a place move most directly with its own vector: swapped vectors give other logits; a vector that is
     padding changes nothing."""

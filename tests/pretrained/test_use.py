@@ -11,6 +11,11 @@ from tokenizers.pre_tokenizers import Sequence, Split
 
 from experiments.pretrained import use
 from tests.pretrained import published
+from vlm_jax.data.prompted import TokenizeAnswer
+from vlm_jax.data.tiles import TiledPrompt, layout
+from vlm_jax.pretrained import weights
+from vlm_jax.tasks.generation import Generation
+from vlm_jax.types import EOS
 
 MEAN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "do_normalize": True}
 
@@ -143,6 +148,44 @@ def test_pictures_of_another_number_of_squares_are_read_together_as_alone(tiled,
     alone = json.loads(capsys.readouterr().out)
     assert alone["text"] == together[1]["text"]
     assert alone["log_prob"] == pytest.approx(together[1]["log_prob"], abs=1e-3)
+
+
+def test_the_token_that_ends_an_answer_is_eos(tiled, asked):
+    tokenizer = weights.load(tiled).tokenizer
+    assert tokenizer.encode_special("<end_of_utterance>") == [EOS]
+    assert tokenizer.encode_special("<eos>") != [EOS]
+    assert weights.load(asked).tokenizer.encode_special("<eos>") == [EOS]
+
+
+def test_a_tuned_answer_may_follow_a_prompt_that_has_its_ending(tiled):
+    found = weights.load(tiled)
+    length = 4 + len(found.tokenizer.encode_special(layout(4, 2, 2))) + 20
+    prompt = TiledPrompt(
+        tokenizer=found.tokenizer,
+        template=found.family.template,
+        length=length,
+        image_token=found.model.decoder.image_token,
+        num_images=4,
+        special=found.family.special,
+    )
+    tokenize = TokenizeAnswer(prompt=prompt, max_length=length + 4)
+    example = tokenize({"id": 0, "tiles": (2, 2), "question": "w5", "answer": "w6 w7"})
+    assert (example["target"] == EOS).sum() == 2 and example["predicted"].sum() == 3
+    batch = {name: np.asarray(example[name])[None] for name in ("target", "predicted")}
+    batch |= {"valid": np.ones(1, bool), "id": np.zeros(1, np.int32)}
+    Generation(tokenizer=found.tokenizer, decoding=None).check(found.model, batch)
+
+
+def test_a_line_may_hold_whatever_a_text_may(captioner, pictures, tmp_path, capsys):
+    out = tmp_path / "captions.jsonl"
+    odd = pictures / "a\u2028b\u0085.png"
+    (pictures / "a.png").rename(odd)
+    out.write_text(json.dumps({"file": str(odd), "text": "x\u2028y"}, ensure_ascii=False) + "\n")
+    line = ["predict", "--weights", captioner, str(pictures), "--max_length", "4"]
+    assert use([*line, "--out", str(out)]) == 0
+    assert "3/4\n" in capsys.readouterr().err  # one of the four cannot be read
+    found = [json.loads(each)["file"] for each in out.read_text().split("\n") if each]
+    assert found == [str(odd), str(pictures / "b.png"), str(pictures / "c.jpg")]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,15 @@ def test_whatever_stands_in_a_configuration_is_read_or_refused_at_once(name, tmp
     assert min(counts.values()) > 20, counts
 
 
+@pytest.mark.parametrize("name", ["vit_a", "llama_a"])
+def test_settings_that_no_model_can_have_are_the_files_fault(name, tmp_path):
+    config = published.Stored(name).config | {"num_attention_heads": 0}
+    folder = published.write(tmp_path, published.Stored(name).config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="num_attention_heads|settings that do not go together"):
+        weights.load(folder.path)
+
+
 def test_rows_of_a_table_follow_the_tokenizer_and_the_rest_comes_last():
     class Tokenizer:
         def rows_in_file(self):

@@ -157,7 +157,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
     With an `image_token` the memory's vectors, of the decoder's own width, stand in the text instead, the k-th in the
     place of the k-th such token (Liu et al. 2023, arXiv 2304.08485); a text with more or fewer of them, unless none, gives NaN. With
     a `prefix_end` all tokens up to the first such one, the prompt, see each other (Beyer et al. 2024, arXiv 2407.07726,
-    figure 2); a cache has to be given that prompt in one piece.
+    figure 2); a cache has to be given that prompt in one piece: a piece with its end, where the first had none, gives NaN.
     """
 
     vocab_size: int
@@ -286,7 +286,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
 
         {"blocks": self-attention's, "memory": cross-attention's, "kept": which places of the former may be
         seen [b n+l], "position": of the next token [b], "source": what `source` gave; with an `image_token` "images":
-        how many have been read [b]}
+        how many have been read [b]; with a `prefix_end` "prompted": whether the first piece had it [b]}
         """
         if not self.causal:
             raise ValueError(
@@ -313,6 +313,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
         zeros = jnp.zeros(batch_size, jnp.int32)
         cache = {"blocks": tuple(caches), "memory": beside, "kept": kept, "position": zeros}
         cache["source"] = self.source(memory)
+        if self.prefix_end is not None:
+            cache["prompted"] = zeros > 0
         return cache if self.image_token is None else {**cache, "images": zeros}
 
     def step(
@@ -335,6 +337,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
         before, always = number[None, None] <= places[:, :, None], None  # [b l n+l]
         if self.prefix_end is not None:
             first = cache["blocks"][0].position == 0
+            ended = (tokens == self.prefix_end).any(axis=1)
+            prompted = jnp.where(first, ended, cache["prompted"])
+            x = jnp.where((ended & ~prompted)[:, None, None], jnp.nan, x)
             prompt = in_prompt(tokens, self.prefix_end) & real & first[:, None]
             seen = jnp.zeros_like(kept).at[rows, places].set(prompt, mode="drop")
             always = prompt[:, :, None] & seen[:, None, :]
@@ -360,6 +365,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
             "kept": kept,
             "position": cache["position"] + real.sum(axis=1, dtype=jnp.int32),
         }
+        if self.prefix_end is not None:
+            new["prompted"] = prompted
         if self.image_token is not None:
             new["images"] = num_images + (tokens == self.image_token).sum(axis=1, dtype=jnp.int32)
         return self.logits(x, cache["source"], train=False), new

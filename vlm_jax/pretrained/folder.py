@@ -59,12 +59,8 @@ class Folder:
     def tokenizer(self, **fields: Any) -> TokenizerFile:
         """tokenizer.json, with `fields` such as eos_token and, unless given, as many rows as it has tokens and the special
         tokens that tokenizer_config.json or special_tokens_map.json name."""
-        path = self._file("tokenizer.json", "the tokenizer in the form of the tokenizers library")
-        found = read_json(path)
-        model = found.get("model")
-        words = model.get("vocab", ()) if isinstance(model, dict) else ()
-        added = found.get("added_tokens") or ()
-        fields = {**self._roles(_tokens(words) | _tokens(added)), **fields}
+        path, words, added = self._listed()
+        fields = {**self._roles(_tokens(words) | _tokens(added), fields.values()), **fields}
         if "vocab_size" not in fields:
             # Each of the four special tokens that the file lacks gets a row.
             fields["vocab_size"] = len(words) + len(added) + 4
@@ -72,8 +68,22 @@ class Folder:
             fields["vocab_size"] = len(rows)
         return TokenizerFile(file=str(path), **fields)
 
-    def _roles(self, known: Collection[str]) -> dict[str, str]:
-        """Which of the `known` tokens has which role, where the files beside say; of two roles the first."""
+    def has_token(self, token: str) -> bool:
+        """Whether tokenizer.json lists it."""
+        _, words, added = self._listed()
+        return token in _tokens(words) | _tokens(added)
+
+    def _listed(self) -> tuple[Path, Any, Any]:
+        """tokenizer.json, and the tokens of its model and those that were added, in the form that it has for them."""
+        path = self._file("tokenizer.json", "the tokenizer in the form of the tokenizers library")
+        found = read_json(path)
+        model = found.get("model")
+        words = model.get("vocab", ()) if isinstance(model, dict) else ()
+        return path, words, found.get("added_tokens") or ()
+
+    def _roles(self, known: Collection[str], given: Collection[Any]) -> dict[str, str]:
+        """Which of the `known` tokens has which role, where the files beside say; of two roles the first, and none of a
+        token that has one already, among those `given`."""
         said = {
             **(self._if_there("special_tokens_map.json") or {}),
             **(self._if_there("tokenizer_config.json") or {}),
@@ -82,7 +92,7 @@ class Folder:
         for role in ("eos_token", "bos_token", "unk_token", "pad_token"):
             name = said.get(role)
             name = name.get("content") if isinstance(name, Mapping) else name
-            if isinstance(name, str) and name in known and name not in found.values():
+            if isinstance(name, str) and name in known and name not in (*found.values(), *given):
                 found[role] = name
         return found
 

@@ -17,7 +17,10 @@ from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.vision.tiled import Tiled
 
 TEMPLATE = "<bos>User:<image>{question}<end_of_utterance>\nAssistant:"
-SPECIAL = ("<end_of_utterance>",)
+ENDING = (
+    "<end_of_utterance>"  # of an answer; in Idefics3's files the end of the text is another token
+)
+SPECIAL = (ENDING,)
 
 
 def read(settings: Settings) -> Family:

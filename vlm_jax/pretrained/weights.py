@@ -36,6 +36,7 @@ from vlm_jax.pretrained.folder import Folder, open_folder
 from vlm_jax.pretrained.mapping import fill, named, unnamed
 from vlm_jax.pretrained.places import Place, Tied, below
 from vlm_jax.pretrained.settings import Family, Settings
+from vlm_jax.text.tokenizers import TokenizerFile
 from vlm_jax.types import Variables
 
 # Each with READERS: architecture -> Settings -> Family.
@@ -61,13 +62,15 @@ FAMILIES = (
 
 
 class Published(NamedTuple):
-    """`ignored` are the keys of config.json that say nothing to us."""
+    """`ignored` are the keys of config.json that say nothing to us; `tokenizer` is the one whose rows the tables have, None
+    where the folder has none."""
 
     model: nn.Module
     variables: Variables
     family: Family
     folder: Folder
     ignored: tuple[str, ...]
+    tokenizer: Any = None
 
 
 def load(
@@ -84,7 +87,8 @@ def load(
     `dtype` is that of the floating parameters, float32 unless given. `sharding(name, shape)` says where each lies.
     """
     opened = open_folder(folder, revision)
-    family, ignored = read(opened, architecture=architecture)
+    tokenizer = tokenizer_of(opened, architecture)
+    family, ignored = read(opened, tokenizer, architecture)
 
     def place(name, leaf):
         floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
@@ -92,9 +96,10 @@ def load(
         where = None if sharding is None else sharding(name, leaf)
         return jax.ShapeDtypeStruct(leaf.shape, kind, sharding=where)
 
-    leaves = {name: place(name, leaf) for name, leaf in named(shapes(family)).items()}
+    wanted = _together(opened, lambda: shapes(family))
+    leaves = {name: place(name, leaf) for name, leaf in named(wanted).items()}
     variables = fill(unnamed(leaves), opened, family.places)
-    return Published(family.model, variables, family, opened, ignored)
+    return Published(family.model, variables, family, opened, ignored, tokenizer)
 
 
 def read(
@@ -104,25 +109,46 @@ def read(
 
     `tokenizer` is the TokenizerFile whose rows the tables get, where a text is read: by default the folder's.
     """
-    config = folder.config
-    readers = {name: reader for family in FAMILIES for name, reader in family.READERS.items()}
-    given = (architecture,) if architecture else Settings(config).words("architectures")
-    known = [name for name in given if name in readers]
+    name, home = _reader(folder, architecture)
+    if tokenizer is None:
+        tokenizer = tokenizer_of(folder, architecture)
+    settings = Settings(folder.config, tokenizer)
+    family = _together(folder, lambda: home.READERS[name](settings))
+    return family._replace(places=spelled(family, folder)), settings.ignored()
+
+
+def tokenizer_of(folder: Folder, architecture: str | None = None) -> TokenizerFile | None:
+    """The folder's tokenizer with the token that ends an answer as EOS, which some families write before the end of the
+    text; None where there is no tokenizer.json."""
+    if not (Path(folder.path) / "tokenizer.json").exists():
+        return None
+    ending = getattr(_reader(folder, architecture)[1], "ENDING", None)
+    if ending is None or not folder.has_token(ending):
+        return folder.tokenizer()
+    return folder.tokenizer(eos_token=ending)
+
+
+def _reader(folder: Folder, architecture: str | None) -> tuple[str, Any]:
+    """The architecture that is ours, and the module of its family."""
+    homes = {name: family for family in FAMILIES for name in family.READERS}
+    given = (architecture,) if architecture else Settings(folder.config).words("architectures")
+    known = [name for name in given if name in homes]
     if not known:
         raise ValueError(
-            f"{folder.path}: the architectures are {list(given)}, model_type {config.get('model_type')!r}; we "
-            f"have {', '.join(sorted(readers))}"
+            f"{folder.path}: the architectures are {list(given)}, model_type {folder.config.get('model_type')!r}; we "
+            f"have {', '.join(sorted(homes))}"
         )
-    if tokenizer is None and (Path(folder.path) / "tokenizer.json").exists():
-        tokenizer = folder.tokenizer()
-    settings = Settings(config, tokenizer)
+    return known[0], homes[known[0]]
+
+
+def _together(folder: Folder, made: Callable[[], Any]) -> Any:
+    """What is made of config.json; settings that do not go together are the file's fault, and said to be."""
     try:
-        family = readers[known[0]](settings)
+        return made()
     except (ArithmeticError, LookupError, TypeError) as error:
         raise ValueError(
             f"{folder.path}: config.json has settings that do not go together: {type(error).__name__}: {error}"
         ) from error
-    return family._replace(places=spelled(family, folder)), settings.ignored()
 
 
 def spelled(family: Family, folder: Folder) -> tuple[Place, ...]:

@@ -130,10 +130,13 @@ class Generation(Measured):
         untaught = np.asarray(batch["valid"]) & ~np.asarray(shift(batch)[2]).any(1)
         if untaught.any():
             raise ValueError(f"example id {ids[untaught][0]}: none of its tokens is predicted")
-        unfinished = np.asarray(batch["valid"]) & ~((target == EOS).sum(1) == texts)
+        ends = target == EOS
+        if "predicted" in batch:  # a prompt may have that token too
+            ends = ends[:, 1:] & np.asarray(batch["predicted"])
+        unfinished = np.asarray(batch["valid"]) & ~(ends.sum(1) == texts)
         if unfinished.any():
             raise ValueError(
-                f"example id {ids[unfinished][0]}: its target has not exactly one EOS a text; tokenize with "
+                f"example id {ids[unfinished][0]}: its target has not exactly one EOS a text that is predicted; tokenize with "
                 "vlm_jax.data.text_transforms.Tokenize"
             )
 

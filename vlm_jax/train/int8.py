@@ -1,4 +1,4 @@
-"""Kernels and tables held as bytes, for evaluation and prediction with a quarter of the memory."""
+"""Kernels and tables held as bytes, for evaluation and prediction with weights of a quarter of the size."""
 
 import dataclasses
 from collections.abc import Callable
