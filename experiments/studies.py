@@ -24,11 +24,14 @@ def main(
     *functions: Callable[[], Any],
     argv: Sequence[str] | None = None,
     dataset: str | None = None,
+    title: str,
+    more: Mapping[str, tuple[str, str]] = {},
     **what,
 ) -> int:
     """The command line of an experiment file; where the first word is `all`, every function but `smoke` is run and compared.
 
-    `dataset`, as result files call it, where the functions can be run on several.
+    `dataset`, as result files call it, where the functions can be run on several: `more` are the others, by what their
+    argument `data` is given, each with its name in result files and the title of its table. `all --data` chooses one.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] != ["all"]:
@@ -38,17 +41,25 @@ def main(
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--results", default=RESULTS, help="where the result files are")
     parser.add_argument("--only", help="names of functions, separated by commas")
+    if more:
+        parser.add_argument("--data", choices=(dataset, *more), default=dataset)
     options = parser.parse_args(argv[1:])
+    data = getattr(options, "data", dataset)
+    arguments, suffix = {}, ""
+    if data in more:
+        arguments, suffix = {"data": data}, f".{data}"
+        dataset, title = more[data]
     chosen = [f for f in functions if f.__name__ != "smoke"]
     names = options.only.split(",") if options.only else [f.__name__ for f in chosen]
     for seed in map(int, options.seeds.split(",")):  # a whole table first, then the next seed
         for name in names:
             places = Path(options.workdir), Path(options.results)
-            code = run(functions, name, seed, *places, dataset=dataset)
+            code = run(functions, name, seed, *places, dataset=dataset, arguments=arguments)
             if code:
                 return code
     names = [f.__name__ for f in chosen]
-    compare(functions, names=names, folder=Path(options.results), dataset=dataset, **what)
+    places = {"folder": Path(options.results), "suffix": suffix}
+    compare(functions, names=names, dataset=dataset, title=title, **places, **what)
     return 0
 
 
@@ -108,12 +119,13 @@ def compare(
     title: str,
     dataset: str | None = None,
     others: Sequence[str] = (),
+    suffix: str = "",
 ) -> None:
-    """Writes <experiment>.md and <experiment>.png beside the result files, and prints the table."""
+    """Writes <experiment><suffix>.md and .png beside the result files, and prints the table."""
     experiment = name_of(functions)
     found = result_files.read_results(folder)
     rows = study.rows_of(found, experiment, names, metric, dataset=dataset, others=others)
     table = study.markdown(rows, metric)
-    (folder / f"{experiment}.md").write_text(f"{title}\n\n{table}")
-    study.write_plot(folder / f"{experiment}.png", rows, metric, title)
+    (folder / f"{experiment}{suffix}.md").write_text(f"{title}\n\n{table}")
+    study.write_plot(folder / f"{experiment}{suffix}.png", rows, metric, title)
     print(table)

@@ -29,6 +29,12 @@ def plain() -> Experiment:
     )
 
 
+def elsewhere(data: str = "here") -> Experiment:
+    """The same, with an argument."""
+    assert data == "there"
+    return plain()
+
+
 def smoke() -> Experiment:
     """Is not part of the study."""
     raise AssertionError
@@ -75,3 +81,14 @@ def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys, compiled_
     file.unlink()
     study()
     assert json.loads(file.read_text()) == found
+
+
+def test_all_runs_on_the_data_that_is_chosen(tmp_path, capsys, compiled_as_it_stands):
+    argv = ["all", "--workdir", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    what = dict(dataset="here", metric="accuracy", title="Here")
+    what |= {"more": {"there": ("scenes_tiny", "There")}}
+    assert main(elsewhere, smoke, argv=[*argv, "--seeds", "4", "--data", "there"], **what) == 0
+    table = (tmp_path / "results" / "test_studies.there.md").read_text()
+    assert table.startswith("There\n") and table.count("| elsewhere |") == 1
+    assert (tmp_path / "runs" / "elsewhere.there.s4" / "config.json").is_file()
+    assert "elsewhere there seed 4" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from experiments import finetune_classifier, image_data
 from vlm_jax.data import augmentation, image_transforms
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.source import InMemory
+from vlm_jax.data.views import ChooseView
 from vlm_jax.layers.stochastic_depth import StochasticDepth
 from vlm_jax.report import classes
 from vlm_jax.tasks.classification import Classification
@@ -153,6 +154,15 @@ def check_nothing_changes_sides_where_a_text_names_them():
     flip = image_transforms.HorizontalFlip(rate=1.0)
     assert (flip(one, np.random.default_rng(0))["image"] == image).all()
     assert (flip(two, np.random.default_rng(0))["image"] == image[:, ::-1]).all()
+    choose, views = ChooseView(mirrored=(1, 3)), np.arange(4)[:, None]
+    drawn = [
+        {
+            int(choose({**e, "image": views}, np.random.default_rng(i))["image"][0])
+            for i in range(60)
+        }
+        for e in (one, two)
+    ]
+    assert drawn == [{0, 2}, {0, 1, 2, 3}]
     used = {}
     real = augmentation._through_pillow
     for example in (one, two):

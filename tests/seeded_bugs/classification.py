@@ -9,7 +9,7 @@ import numpy as np
 from experiments import image_data
 from tests.invariants import picture_checks
 from tests.seeded_bugs.harness import Room, bug
-from vlm_jax.data import augmentation, image_transforms
+from vlm_jax.data import augmentation, image_transforms, views
 from vlm_jax.layers.stochastic_depth import StochasticDepth
 from vlm_jax.report import classes
 from vlm_jax.tasks import classification, mixing
@@ -117,6 +117,15 @@ def _(real):
     "RandAugment moves what a text says is on the left",
     "pictures",
     (augmentation, "speaks_of_sides"),
+)
+def _(real):
+    return lambda example: False
+
+
+@bug(
+    "a mirrored view goes with what a text says is on the left",
+    "pictures",
+    (views, "speaks_of_sides"),
 )
 def _(real):
     return lambda example: False

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm_jax.data.encoded import Encoded
+from vlm_jax.data.image_transforms import speaks_of_sides
 from vlm_jax.data.pipeline import Transform
 from vlm_jax.data.source import Description
 from vlm_jax.types import Example, References
@@ -66,13 +67,28 @@ class Views(Description):
         return views
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ChooseView:
-    """One view at random, drawn anew for each (epoch, index). For training."""
+    """One view at random, drawn anew for each (epoch, index). For training.
+
+    `mirrored` names the views that are mirror images: an example whose texts speak of left or right (as HorizontalFlip
+    has it) gets one of the others.
+    """
+
+    mirrored: tuple[int, ...] = ()
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         views = example["image"]
-        return {**example, "image": views[int(rng.integers(len(views)))]}
+        kept = [k for k in range(len(views)) if k not in self.mirrored]
+        chosen, other = int(rng.integers(len(views))), rng.random()
+        if chosen in self.mirrored and speaks_of_sides(example):
+            if not kept:
+                raise ValueError(
+                    f"ChooseView(mirrored={self.mirrored}): all {len(views)} views are mirror images, and example id "
+                    f"{example.get('id')} speaks of left or right; expected a view that is none"
+                )
+            chosen = kept[int(other * len(kept))]
+        return {**example, "image": views[chosen]}
 
 
 @dataclasses.dataclass(frozen=True)
