@@ -135,6 +135,15 @@ def check_frozen_is_frozen(t):
         assert same == name.startswith("hidden/"), name
 
 
+def check_the_statistics_of_a_frozen_batch_norm_stay(t):
+    """C2.21"""
+    optimizer = Sgd(learning_rate=0.1, frozen=(r"^norm/",))
+    state = t.state(optimizer, norm=True)
+    after, _ = t.step(state, batch(), optimizer, norm=True)
+    before, after = (named_leaves(s.collections) for s in (state, after))
+    assert all(np.array_equal(after[name], leaf) for name, leaf in before.items())
+
+
 def check_the_learning_rate_of_step_k(t):
     """C2.26: the update that takes k to k + 1 uses the schedule at k, whose values are worked out here."""
     optimizer = Sgd(learning_rate=SCHEDULE)
@@ -244,6 +253,7 @@ CHECKS = (
     check_the_average_follows_its_formula_and_is_what_is_evaluated,
     check_decay_spares_biases_norms_and_embeddings,
     check_frozen_is_frozen,
+    check_the_statistics_of_a_frozen_batch_norm_stay,
     check_the_learning_rate_of_step_k,
     check_clipping_bounds_the_global_norm,
     check_noise_is_a_function_of_the_step,

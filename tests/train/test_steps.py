@@ -179,6 +179,15 @@ def test_frozen_parameters_are_untouched_and_all_others_move():
     assert set(before) - moved == {"embed/embedding", "head/bias"}
 
 
+@pytest.mark.parametrize("frozen, moves", [(("^norm/", "^embed/"), False), (("^embed/",), True)])
+def test_the_statistics_of_a_frozen_batch_norm_stay(frozen, moves):
+    optimizer, model = Sgd(learning_rate=0.1, frozen=frozen), toys.Model(dropout_rate=0.0)
+    state, _ = start(model, optimizer)
+    after, _ = compiled(model, optimizer)(state, batch(), KEY)
+    before, now = (s.collections["batch_stats"]["norm"]["mean"] for s in (state, after))
+    assert (before != now).any() == moves
+
+
 def test_the_average_is_its_closed_form_and_is_what_evaluation_uses():
     decay = 0.7
     optimizer = Sgd(learning_rate=0.3, ema_decay=decay)

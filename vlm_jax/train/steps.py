@@ -4,16 +4,17 @@ The gradient of a batch is a sum over what the loss counts (tokens, examples) di
 micro-batches, devices and the undivided batch agree. Means of means do not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vlm_jax.metrics.base import Mean
 from vlm_jax.train.state import State
-from vlm_jax.types import BASE, Array, Batch
+from vlm_jax.types import BASE, CARRY, Array, Batch
 
 RNG_NAMES = ("dropout", "sampling", "noise")  # Linen rng collections, a key of its own for each
 
@@ -128,10 +129,12 @@ def gradient_sums(
         trained = jax.tree.map(lambda _: True, params) if trainable is None else trainable(params)
 
         def of_micro_batch(collections, batch, index):
-            rngs = rng_keys(jax.random.fold_in(key, index))
+            given, rngs = collections, rng_keys(jax.random.fold_in(key, index))
             grad, (metrics, collections) = jax.grad(loss_sum, has_aux=True)(
                 params, collections, batch, rngs
             )
+            if trainable is not None:
+                collections = still_where_frozen(collections, given, trained)
             # A frozen leaf has a gradient of zero that nothing computes.
             grad = jax.tree.map(
                 lambda g, keep: g.astype(jnp.float32) if keep else jnp.zeros(g.shape, jnp.float32),
@@ -156,6 +159,25 @@ def gradient_sums(
         return jax.lax.scan(body, start, (micro, jnp.arange(accumulate)))[0]
 
     return gradients
+
+
+def still_where_frozen(updated: Any, given: Any, trained: Any) -> Any:
+    """The collections `updated`, but as `given` where they belong to a module all of whose parameters are frozen: running
+    statistics of a batch norm, a codebook. A module without parameters goes with the one around it. What is carried from
+    batch to batch is no part of the model."""
+    kept = flatten_dict(trained)
+
+    def is_trained(module: tuple[str, ...]) -> bool:
+        below = [keep for path, keep in kept.items() if path[: len(module)] == module]
+        return any(below) if below else is_trained(module[:-1])
+
+    def of(name: str, tree: Any) -> Any:
+        if name == CARRY or not isinstance(tree, Mapping):
+            return tree
+        new, old = (flatten_dict(each, keep_empty_nodes=True) for each in (tree, given[name]))
+        return unflatten_dict({p: x if is_trained(p[:-1]) else old[p] for p, x in new.items()})
+
+    return {name: of(name, tree) for name, tree in updated.items()}
 
 
 def step_key(key: jax.Array, step: Array) -> jax.Array:
