@@ -7,7 +7,7 @@ SigLIP (Zhai et al. 2023, arXiv 2303.15343).
 The first command makes all runs, one after another, goes on where it was stopped, and writes experiments/results/
 contrastive_study.md and .png. The towers are those of experiments/clip.py with frozen encoders: ten epochs whatever the
 batch size, the learning rate as the root of the batch size, 1e-3 at 256. The number is the mean of recall at 1, 5 and 10
-both ways on the test pictures; each of the six is in the result files.
+both ways on the test pictures; each of the six is in the result files. Not run here.
 
 What Zhai et al. find for pre-training on billions of pairs (section 4.2): the sigmoid is ahead in small batches, and
 the two are alike in large ones. Here the largest batch has 512 of 30,000 pairs.
