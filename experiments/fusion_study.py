@@ -296,7 +296,8 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         parameters = [f"{rows[0]['parameters'] / 1000:.0f} k" for rows in tests if rows]
         hours = [[run["hours"] for run in rows if run["hours"] is not None] for rows in tests]
         minutes = [f"{60 * statistics.fmean(each):.1f}" for each in hours if each]
-        cells += [" / ".join(parameters), " / ".join(minutes), str(max(map(len, tests)))]
+        seeds = list(dict.fromkeys(str(len(rows)) for rows in tests if rows)) or ["0"]
+        cells += [" / ".join(parameters), " / ".join(minutes), " / ".join(seeds)]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -96,7 +96,7 @@ def test_the_table_has_means_and_says_what_was_not_run(tmp_path):
         "| most frequent answer of each kind of question | 40.0 | not run | 40.0 |"
     )
     (row,) = [line for line in lines if "`concat`" in line]
-    assert row == "| `concat` | 51.0 ± 1.4 | not run | 20.0 | 123 k / 123 k | 1.5 / 1.5 | 2 |"
+    assert row == "| `concat` | 51.0 ± 1.4 | not run | 20.0 | 123 k / 123 k | 1.5 / 1.5 | 2 / 1 |"
     assert "| `film` | not run | not run | not run |  |  | 0 |" in lines
 
 
