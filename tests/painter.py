@@ -3,13 +3,13 @@
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from experiments import picture_data
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux
 from vlm_jax.tasks.painting import Painted, Painting
+from vlm_jax.tasks.rectified_flow import noise
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.optimizers import Adam, Constant
 from vlm_jax.types import PAD, Features
@@ -51,8 +51,9 @@ class Averaging(Painting):
     def predict(self, model, variables, batch, key):
         memory = self.condition(model, variables, batch)
         image = model.apply(variables, memory, method="drawn")[:, None]  # [b 1 h w c]
-        shape = (image.shape[0], self.num_samples, *image.shape[2:])
-        return Painted(self.shown(image + 0.05 * jax.random.normal(key, shape)))
+        rows, samples = image.shape[0], self.num_samples
+        drawn = noise(key, rows, samples, image.shape[2:]).reshape(rows, samples, *image.shape[2:])
+        return Painted(self.shown(image + 0.05 * drawn))
 
 
 def smoke() -> Experiment:
