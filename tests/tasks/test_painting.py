@@ -12,6 +12,7 @@ import pytest
 from vlm_jax.metrics.base import Stats, total
 from vlm_jax.tasks.painting import Painted, Painting, between, no_prompt
 from vlm_jax.tasks.ranking import CaptionLikelihood
+from vlm_jax.train.from_run import VariablesFromRun
 from vlm_jax.types import BOS, EOS, PAD, Features
 
 IMAGES = np.array([[[0.0, 0.5], [1.0, 0.25]], [[0.1, 0.2], [2.0, -1.0]]], np.float32)
@@ -132,6 +133,12 @@ def test_of_several_candidates_the_best_for_each_prompt_is_shown():
     np.testing.assert_allclose(12 * best.ravel(), [2, 5, 6, 9], rtol=1e-6)
     one = Painting(num_samples=6, ranking=brightness)
     assert one.best(images, BATCH) is images
+
+
+def test_a_ranking_says_whose_eyes_it_has():
+    run = VariablesFromRun(workdir="runs/demo")
+    assert CaptionLikelihood(captioner=None, init_params=run).signature() == "ranking:demo"
+    assert CaptionLikelihood(captioner=None).signature() == "ranking:drawn"
 
 
 def test_candidates_without_a_ranking_are_refused():

@@ -1,0 +1,30 @@
+"""experiments/image_tokenizer.py and dalle_scenes.py: as many codes as named, in all that knows their number."""
+
+import pytest
+
+from experiments import dalle_scenes, image_tokenizer
+from vlm_jax.commands.command import UserError
+from vlm_jax.metrics.code_use import CodeUse
+from vlm_jax.types import NUM_SPECIAL
+
+
+def test_levels_reach_the_metric_of_the_image_tokenizer():
+    experiment = image_tokenizer.fsq("8,5,5,5")
+    assert experiment.model.quantiser.num_codes == 1000
+    (use,) = (m for m in experiment.task.metrics if isinstance(m, CodeUse))
+    assert use.num_codes == 1000
+
+
+@pytest.mark.parametrize("function", ["transformer", "columns", "lstm", "maskgit"])
+def test_levels_reach_the_decoder_and_its_targets(function, monkeypatch):
+    monkeypatch.setattr(dalle_scenes, "encoded_scenes", lambda *_, **__: [])
+    monkeypatch.setattr(dalle_scenes, "EachCaption", lambda source: source)
+    experiment = getattr(dalle_scenes, function)(levels="8,8,8")
+    assert experiment.model.decoder.vocab_size == 512 + NUM_SPECIAL
+    assert experiment.model.image_tokenizer.quantiser.levels == (8, 8, 8)
+    assert experiment.train_data.transforms[0].num_codes == 512
+
+
+def test_levels_that_are_no_numbers_are_refused():
+    with pytest.raises(UserError, match="--levels: given 8,x, expected whole numbers such as 8,8"):
+        image_tokenizer.fsq("8,x")
