@@ -35,10 +35,9 @@ of the best of eight in 72.0 (95.3, 31.7) and 65.2 %.
 """
 
 import dataclasses
-import functools
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from experiments import image_tokenizer, picture_data, show_attend_and_tell
@@ -75,7 +74,7 @@ def transformer(
     tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """Four layers of width 192, code after code. `levels` are those of the image tokenizer."""
-    return _painter(_decoder, tokenizer, levels, num_steps=train_steps)
+    return _painter(_decoder(levels), tokenizer, levels, num_steps=train_steps)
 
 
 def columns(
@@ -88,7 +87,12 @@ def columns(
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted. At the end also
     the best of eight pictures each, in the eyes of the captioner of the run `eyes`; "" for none."""
     experiment = _painter(
-        _decoder, tokenizer, levels, by_columns=True, num_steps=train_steps, batch_size=batch_size
+        _decoder(levels),
+        tokenizer,
+        levels,
+        by_columns=True,
+        num_steps=train_steps,
+        batch_size=batch_size,
     )
     return _with_best_of(experiment, 8, eyes) if eyes else experiment
 
@@ -97,15 +101,12 @@ def lstm(
     tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """An LSTM of width 512 that attends to the prompt, code after code."""
-
-    def decoder(levels: tuple[int, ...]) -> AttentionDecoder:
-        return AttentionDecoder(
-            vocab_size=math.prod(levels) + NUM_SPECIAL,
-            width=512,
-            embedding_width=192,
-            attention_width=192,
-        )
-
+    decoder = AttentionDecoder(
+        vocab_size=math.prod(image_tokenizer.levels_of(levels)) + NUM_SPECIAL,
+        width=512,
+        embedding_width=192,
+        attention_width=192,
+    )
     return _painter(decoder, tokenizer, levels, num_steps=train_steps)
 
 
@@ -113,17 +114,17 @@ def maskgit(
     tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
     """The Transformer reading in both directions; twelve readings a picture."""
-    decoder = functools.partial(_decoder, causal=False)
+    decoder = _decoder(levels, causal=False)
     return _painter(decoder, tokenizer, levels, masked=True, num_steps=train_steps)
 
 
 def smoke() -> Experiment:
     """Two steps, tiny, with an image tokenizer that knows nothing."""
-    decoder = functools.partial(_decoder, width=8, num_layers=1, num_heads=2)
+    levels = image_tokenizer.LEVELS
     tiny = _painter(
-        decoder,
+        _decoder(levels, width=8, num_layers=1, num_heads=2),
         None,
-        image_tokenizer.LEVELS,
+        levels,
         cnn={"features": (8,), "num_blocks": 0},
         config="tiny",
         train_config="tiny",
@@ -159,28 +160,29 @@ def _with_best_of(experiment: Experiment, candidates: int, eyes: str) -> Experim
 
 
 def _decoder(
-    levels: tuple[int, ...],
+    levels: str,
     *,
     causal: bool = True,
     width: int = 192,
     num_layers: int = 4,
     num_heads: int = 4,
 ) -> TransformerDecoder:
+    digits = image_tokenizer.levels_of(levels)
     return TransformerDecoder(
-        vocab_size=math.prod(levels) + NUM_SPECIAL,
+        vocab_size=math.prod(digits) + NUM_SPECIAL,
         width=width,
         num_layers=num_layers,
         num_heads=num_heads,
         hidden=4 * width,
         max_length=PLACES + 2,  # with BOS and EOS
         relative=32 if causal else None,
-        digits=levels,
+        digits=digits,
         causal=causal,
     )
 
 
 def _painter(
-    decoder: Callable[[tuple[int, ...]], Any],
+    decoder: Any,
     tokenizer: str | None,
     levels: str,
     *,
@@ -219,7 +221,7 @@ def _painter(
         )
 
     model = PictureGenerator(
-        decoder=decoder(quantiser.levels),
+        decoder=decoder,
         text_encoder=TransformerEncoder(
             vocab_size=data.tokenizer.vocab_size,
             width=width,
@@ -231,10 +233,8 @@ def _painter(
         image_tokenizer=codec,
     )
     if masked:
-        kind, decoding = (
-            MaskedTextToImage,
-            MaskedDecoding(max_length=PLACES, num_steps=12, top_p=0.95),
-        )
+        kind = MaskedTextToImage
+        decoding = MaskedDecoding(max_length=PLACES, num_steps=12, top_p=0.95)
     else:
         kind = TextToImage
         decoding = Sampling(

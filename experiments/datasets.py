@@ -92,15 +92,14 @@ def flickr8k(*, batch_size: int, pool: bool, seed: int = 0) -> CaptionData:
     [1 1280], the mean over positions, where `pool`; else the 7x7 grid [49 1280]. In both: log(1 + x), then
     standardised over the training pictures. In training one of several views of the picture is drawn: as it is,
     mirrored, and four (of the grid, two) random parts of at least half its area, half of them mirrored; none that is
-    mirrored for a caption that says left or right. Captions are written for the mean of the picture and its mirror image, place by place. Words seen at least five times, as in Karpathy's
-    and Tanti's work. Captions of like length come in one batch, which halves the padding.
+    mirrored for a caption that says left or right. Captions are written for the mean of the picture and its mirror image,
+    place by place. Words seen at least five times, as in Karpathy's and Tanti's work. Captions of like length come in one
+    batch, which halves the padding.
     """
     splits = {split: Tfds("flickr8k", split) for split in ("train", "validation", "test")}
     part = images.RandomResizedCrop(size=224, scale=(0.5, 1.0), ratio=(0.85, 1.18))
-    whole, flip = (
-        images.Resize(size=224),
-        images.HorizontalFlip(rate=1.0, even_with_left_right=True),
-    )
+    whole = images.Resize(size=224)
+    flip = images.HorizontalFlip(rate=1.0, even_with_left_right=True)
     plain, mirrored = _mobilenet(whole), _mobilenet(whole, flip)
     parts = _mobilenet(part), _mobilenet(part, flip)
 

@@ -58,8 +58,7 @@ SPLITS = ("validation", "test", "test_unseen")
 
 def fsq(levels: str = LEVELS) -> Experiment:
     """Four numbers of eight levels, or as many as named, of so many: 4,096 codes."""
-    quantiser = FiniteScalarQuantiser(levels=levels_of(levels))
-    return _tokenizer(image_tokenizer(quantiser), num_codes=quantiser.num_codes)
+    return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=levels_of(levels))))
 
 
 def fsq_perceptual(
@@ -70,15 +69,7 @@ def fsq_perceptual(
         encoder=show_attend_and_tell.scenes().model.image_encoder,
         init_params=VariablesFromRun(workdir=eyes, scope="image_encoder"),
     )
-    model = fsq(levels).model
-    return _tokenizer(
-        model,
-        num_codes=model.quantiser.num_codes,
-        num_steps=2000,
-        peak=5e-4,
-        perceptual=seen,
-        start=start,
-    )
+    return _tokenizer(fsq(levels).model, num_steps=2000, peak=5e-4, perceptual=seen, start=start)
 
 
 def vqvae() -> Experiment:
@@ -99,7 +90,7 @@ def smoke() -> Experiment:
 
 
 def levels_of(text: str) -> tuple[int, ...]:
-    """ "8,5,5,5" -> (8, 5, 5, 5)"""
+    """8,5,5,5 as it is typed -> (8, 5, 5, 5)."""
     try:
         return tuple(map(int, text.split(",")))
     except ValueError:
@@ -131,7 +122,6 @@ def image_tokenizer(
 def _tokenizer(
     model: ImageTokenizer,
     *,
-    num_codes: int = NUM_CODES,
     config: str | None = None,
     batch_size: int = 32,
     num_steps: int = 8000,
@@ -155,7 +145,7 @@ def _tokenizer(
     return Experiment(
         model=model,
         task=Reconstruction(
-            metrics=(*quality, CodeUse(num_codes=num_codes), PromptHolds()),
+            metrics=(*quality, CodeUse(num_codes=model.quantiser.num_codes), PromptHolds()),
             perceptual=perceptual,
             perceptual_weight=0.5,
         ),

@@ -58,8 +58,8 @@ def main(
             if code:
                 return code
     names = [f.__name__ for f in chosen]
-    places = {"folder": Path(options.results), "suffix": suffix}
-    compare(functions, names=names, dataset=dataset, title=title, **places, **what)
+    what |= {"title": title, "folder": Path(options.results), "suffix": suffix}
+    compare(functions, names=names, dataset=dataset, **what)
     return 0
 
 

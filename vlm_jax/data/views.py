@@ -79,9 +79,9 @@ class ChooseView:
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         views = example["image"]
-        kept = [k for k in range(len(views)) if k not in self.mirrored]
         chosen, other = int(rng.integers(len(views))), rng.random()
         if chosen in self.mirrored and speaks_of_sides(example):
+            kept = [k for k in range(len(views)) if k not in self.mirrored]
             if not kept:
                 raise ValueError(
                     f"ChooseView(mirrored={self.mirrored}): all {len(views)} views are mirror images, and example id "

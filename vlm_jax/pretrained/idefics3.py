@@ -17,9 +17,7 @@ from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.vision.tiled import Tiled
 
 TEMPLATE = "<bos>User:<image>{question}<end_of_utterance>\nAssistant:"
-ENDING = (
-    "<end_of_utterance>"  # of an answer; in Idefics3's files the end of the text is another token
-)
+ENDING = "<end_of_utterance>"  # of an answer; the end of the text may be another token
 SPECIAL = (ENDING,)
 
 
