@@ -56,6 +56,7 @@ from vlm_jax.metrics.prefixed import Prefixed
 from vlm_jax.models.picture_generator import PictureGenerator
 from vlm_jax.tasks.ranking import CaptionLikelihood
 from vlm_jax.tasks.text_to_image import MaskedTextToImage, TextToImage
+from vlm_jax.text.scene_plan import ScenePlan
 from vlm_jax.train.evaluation import Evaluation
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.from_run import PartFromRun, VariablesFromRun
@@ -64,10 +65,11 @@ from vlm_jax.types import BOS, NUM_SPECIAL, PAD, UNK
 from vlm_jax.vision.image_tokenizer import CodesOf
 
 CITATION = "after Ramesh et al. 2021, Chang et al. 2022"
-PAPER = {"transformer": {}, "columns": {}, "lstm": {}, "maskgit": {}}
+PAPER = {"transformer": {}, "columns": {}, "planned": {}, "lstm": {}, "maskgit": {}}
 PLACES = 64  # 8x8 codes
 TOKENIZER = "runs/image_tokenizer"
 STEPS = 6000
+PLANNED_STEPS = 5000
 
 
 def transformer(
@@ -91,6 +93,27 @@ def columns(
         tokenizer,
         levels,
         by_columns=True,
+        num_steps=train_steps,
+        batch_size=batch_size,
+    )
+    return _with_best_of(experiment, 8, eyes) if eyes else experiment
+
+
+def planned(
+    tokenizer: str = TOKENIZER,
+    eyes: str = "runs/demo",
+    levels: str = image_tokenizer.LEVELS,
+    train_steps: int = PLANNED_STEPS,
+    batch_size: int = 32,
+) -> Experiment:
+    """As `columns`, but what stands where is written before the codes, twenty numbers that follow from the scene."""
+    plan = ScenePlan()
+    experiment = _painter(
+        _decoder(levels, plan=plan),
+        tokenizer,
+        levels,
+        by_columns=True,
+        plan=plan,
         num_steps=train_steps,
         batch_size=batch_size,
     )
@@ -162,20 +185,22 @@ def _with_best_of(experiment: Experiment, candidates: int, eyes: str) -> Experim
 def _decoder(
     levels: str,
     *,
+    plan: ScenePlan | None = None,
     causal: bool = True,
     width: int = 192,
     num_layers: int = 4,
     num_heads: int = 4,
 ) -> TransformerDecoder:
     digits = image_tokenizer.levels_of(levels)
+    planned, length = (plan.vocab_size, plan.length) if plan else (0, 0)
     return TransformerDecoder(
-        vocab_size=math.prod(digits) + NUM_SPECIAL,
+        vocab_size=math.prod(digits) + NUM_SPECIAL + planned,
         width=width,
         num_layers=num_layers,
         num_heads=num_heads,
         hidden=4 * width,
-        max_length=PLACES + 2,  # with BOS and EOS
-        relative=32 if causal else None,
+        max_length=length + PLACES + 2,  # with BOS and EOS
+        relative=2 * PLACES if causal else None,  # half of the buckets are exact
         digits=digits,
         causal=causal,
     )
@@ -189,6 +214,7 @@ def _painter(
     cnn: Mapping[str, Any] = {},
     masked: bool = False,
     by_columns: bool = False,
+    plan: ScenePlan | None = None,
     config: str | None = None,
     train_config: str | None = "large",
     width: int = 192,
@@ -212,12 +238,13 @@ def _painter(
         return Pipeline(
             source=EachCaption(codes),
             transforms=(
-                CodesToTarget(num_codes=quantiser.num_codes),
+                CodesToTarget(num_codes=quantiser.num_codes, plan=plan),
                 Tokenize(tokenizer=data.tokenizer, max_length=data.max_length, output="text"),
                 Keep(keys=("text", "target")),
             ),
             batch_size=rows,
             train=train,
+            num_workers=int(train),  # the next batch is made while the device works on this one
         )
 
     model = PictureGenerator(
@@ -237,19 +264,37 @@ def _painter(
         decoding = MaskedDecoding(max_length=PLACES, num_steps=12, top_p=0.95)
     else:
         kind = TextToImage
+        beyond, stages = NUM_SPECIAL + quantiser.num_codes, ()
+        if plan:
+            stages = (
+                (plan.length, beyond, beyond + plan.vocab_size - 1),
+                (PLACES, NUM_SPECIAL, beyond - 1),
+            )
+        length = (plan.length if plan else 0) + PLACES + 1
         decoding = Sampling(
-            max_length=PLACES + 1, min_length=PLACES + 1, banned=(PAD, BOS, UNK), top_p=0.95
+            max_length=length,
+            min_length=length,
+            banned=(PAD, BOS, UNK),
+            top_p=0.95,
+            stages=stages,
         )
     every = -(-num_steps // 4)
     return Experiment(
         model=model,
-        task=kind(tokenizer=data.tokenizer, decoding=decoding, guidance=2.0, metrics=data.metrics),
+        task=kind(
+            tokenizer=data.tokenizer,
+            decoding=decoding,
+            guidance=2.0,
+            metrics=data.metrics,
+            plan=plan,
+        ),
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
         optimizer=AdamW(
             learning_rate=WarmupCosine(peak=1.5e-3, warmup_steps=200, num_steps=num_steps),
             clip_norm=1.0,
             weight_decay=0.05,
+            ema_decay=0.999,
             frozen=(r"^image_tokenizer/",),
         ),
         init_params=tokenizer and PartFromRun(workdir=tokenizer, part="image_tokenizer"),
@@ -262,4 +307,4 @@ def _painter(
 
 
 if __name__ == "__main__":
-    sys.exit(main(transformer, columns, lstm, maskgit, smoke))
+    sys.exit(main(transformer, columns, planned, lstm, maskgit, smoke))

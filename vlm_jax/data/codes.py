@@ -1,9 +1,11 @@
 """The codes of a picture as tokens to generate."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
+from vlm_jax.text.scene_judge import Scene
 from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Example
 
 
@@ -12,9 +14,13 @@ class CodesToTarget:
     """The codes at `key`, Int[n 1] as `Encoded(dtype="int32")` gives them -> Int32[n+2] at `output`; `key` is taken away.
 
     [[0], [7], [2]] -> [BOS, 4, 11, 6, EOS]
+
+    With a `plan` (text.scene_plan.ScenePlan) that of example["scene"] stands before the codes, in tokens that follow
+    those of the codes: Int32[m+n+2].
     """
 
     num_codes: int
+    plan: Any = None
     key: str = "image"
     output: str = "target"
 
@@ -31,5 +37,9 @@ class CodesToTarget:
                 f"CodesToTarget: {self.key!r} of example {int(example['id'])} has codes from {codes.min()} to "
                 f"{codes.max()}, expected 0 to {self.num_codes - 1}"
             )
-        tokens = np.concatenate([[BOS], codes[:, 0] + NUM_SPECIAL, [EOS]])
+        numbers = codes[:, 0]
+        if self.plan is not None:
+            planned = self.plan.encode(Scene.from_json(example["scene"]))
+            numbers = np.concatenate([planned + self.num_codes, numbers])
+        tokens = np.concatenate([[BOS], numbers + NUM_SPECIAL, [EOS]])
         return {**rest, self.output: tokens.astype(np.int32)}

@@ -41,6 +41,8 @@ class Sampling:
     most probable tokens whose probability, after temperature and top_k, reaches it (Holtzman et
     al. 2020, eq. 2-3). The noise of a token depends on (key, row, sample, position), with a key a
     row on (key of the row, sample, position), and on nothing else.
+    `stages` are kinds of tokens that follow each other: (count, first, last) of each, so many tokens that
+    are none but those from first to last. After the last stage any token may come.
     The score is the log probability under the model, before temperature and filters.
     """
 
@@ -52,9 +54,15 @@ class Sampling:
     block_ngram: int = 0  # 3: no trigram twice
     num_results: int = 1  # independent draws a row
     banned: tuple[int, ...] = (PAD, BOS)
+    stages: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self):
         check(self)
+        if any(not (0 < count and 0 <= first <= last) for count, first, last in self.stages):
+            raise ValueError(
+                f"Sampling(stages={self.stages}): expected (count, first, last) of each, a count of at least 1 and "
+                "first <= last"
+            )
         if not self.temperature >= 0:
             raise ValueError(
                 f"Sampling(temperature={self.temperature}): expected 0 (greedy) or larger; try 1.0"
@@ -76,6 +84,7 @@ class Sampling:
         row_keys = keys_of_samples(key, batch_size, self.num_results)
 
         def choose(logits, length):
+            logits = in_stage(self.stages, logits, length)
             if self.temperature == 0:
                 return jnp.argmax(logits, axis=-1)
             keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, length)
@@ -85,6 +94,16 @@ class Sampling:
 
         cache, memory = tile((cache, memory), self.num_results, batch_size)
         return _decode(self, choose, step, cache, memory, batch_size)
+
+
+def in_stage(stages: tuple[tuple[int, int, int], ...], logits: Array, length: Array) -> Array:
+    """Float[rows v] with -inf for what is not of the stage that the token after `length` others is in."""
+    ids, start = jnp.arange(logits.shape[-1]), 0
+    for count, first, last in stages:
+        here = (start <= length) & (length < start + count)
+        logits = jnp.where(here & ((ids < first) | (ids > last)), -jnp.inf, logits)
+        start += count
+    return logits
 
 
 def filtered_sample(keys: Array, logits: Array, *, top_k: int | None, top_p: float) -> Array:

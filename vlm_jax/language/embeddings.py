@@ -19,7 +19,8 @@ class Embedding(nn.Module, kw_only=True):
 
     With `digits` the token NUM_SPECIAL + c is a code c of a FiniteScalarQuantiser with these levels, and to its own
     vector is added one for each of its digits, which it shares with all codes that have this digit there: codes that
-    differ in one number only are painted almost alike, and are to be read and scored almost alike.
+    differ in one number only are painted almost alike, and are to be read and scored almost alike. Tokens beyond those
+    of the codes have their own vector alone.
     """
 
     vocab_size: int
@@ -37,16 +38,16 @@ class Embedding(nn.Module, kw_only=True):
         if not self.digits:
             return
         codes = math.prod(self.digits)
-        if codes + NUM_SPECIAL != self.vocab_size:
+        if codes + NUM_SPECIAL > self.vocab_size:
             raise ValueError(
-                f"Embedding(vocab_size={self.vocab_size}, digits={self.digits}): expected vocab_size "
+                f"Embedding(vocab_size={self.vocab_size}, digits={self.digits}): expected vocab_size at least "
                 f"{codes + NUM_SPECIAL}, the {codes} codes of these digits and {NUM_SPECIAL} tokens that are none"
             )
         shared, code = 0, np.arange(codes)
         for i, base in enumerate(self.digits):
             vectors = self.param(f"digit_{i}", init, (base, self.width))
             shared, code = shared + vectors[code % base], code // base
-        self.table = self.table.at[NUM_SPECIAL:].add(shared)
+        self.table = self.table.at[NUM_SPECIAL : NUM_SPECIAL + codes].add(shared)
 
     def __call__(self, tokens: Int[Array, "*l"]) -> Float[Array, "*l d"]:
         # Negative indices would count from the end.

@@ -24,11 +24,15 @@ class TextToImage(Painting):
 
     `tokenizer` is that of the prompts. `decoding` writes n + 1 tokens `num_samples` times, of which the last, EOS, is not
     painted; `guidance` is that of guidance.py: 1 for none.
+
+    With a `plan` of m tokens (text.scene_plan.ScenePlan) what stands where is written before the codes: batch["target"]
+    [b m+n+2], made by CodesToTarget of the same plan.
     """
 
     tokenizer: Any
     decoding: Any
     guidance: float = 1.0
+    plan: Any = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,7 +62,8 @@ class TextToImage(Painting):
             nothing = {**batch, "text": no_prompt(batch["text"])}
             empty = model.apply(variables, nothing, train=False, method="encode")
         written = self.write(model, variables, memory, empty, key)
-        tokens = written.tokens[..., : model.image_tokenizer.num_places]  # [b s n]
+        first = self.num_planned
+        tokens = written.tokens[..., first : first + model.image_tokenizer.num_places]  # [b s n]
         images = model.apply(variables, tokens.reshape(-1, tokens.shape[-1]), method="paint")
         images = self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:]))
         return Painted(images=self.best(images, batch))
@@ -79,13 +84,19 @@ class TextToImage(Painting):
         )
 
     @property
+    def num_planned(self) -> int:
+        """Tokens that are written before the codes."""
+        return 0 if self.plan is None else self.plan.length
+
+    @property
     def strategy(self) -> Any:
         return dataclasses.replace(self.decoding, num_results=self.num_made)
 
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         def paint(batch):
             variables = model.init(jax.random.key(0), batch, train=False)
-            return model.apply(variables, batch["target"][:, 1:-1], method="paint")
+            codes = batch["target"][:, 1 + self.num_planned : -1]
+            return model.apply(variables, codes, method="paint")
 
         return jax.eval_shape(paint, {name: batch[name] for name in ("text", "target", "valid")})
 
@@ -93,10 +104,11 @@ class TextToImage(Painting):
         super().check(model, batch)
         tokenizer, decoder = model.image_tokenizer, model.decoder
         places, codes = tokenizer.num_places, tokenizer.quantiser.num_codes
-        if decoder.vocab_size != codes + NUM_SPECIAL:
+        planned = 0 if self.plan is None else self.plan.vocab_size
+        if decoder.vocab_size != codes + NUM_SPECIAL + planned:
             raise ValueError(
-                f"the decoder has vocab_size {decoder.vocab_size}, expected {codes + NUM_SPECIAL}: the {codes} codes of "
-                f"the image tokenizer and {NUM_SPECIAL} that are none"
+                f"the decoder has vocab_size {decoder.vocab_size}, expected {codes + NUM_SPECIAL + planned}: the {codes} "
+                f"codes of the image tokenizer, {NUM_SPECIAL} that are none and {planned} of a plan"
             )
         if model.text_encoder.vocab_size != self.tokenizer.vocab_size:
             raise ValueError(
@@ -106,23 +118,26 @@ class TextToImage(Painting):
         self._check_length(places)
         target = np.asarray(batch["target"])[np.asarray(batch["valid"])]
         ids = np.asarray(batch["id"])[np.asarray(batch["valid"])]
-        inner = target[:, 1:-1]
+        before, inner = np.split(target[:, 1:-1], [self.num_planned], axis=1)
+        beyond = codes + NUM_SPECIAL  # the first token of a plan
         wrong = (target[:, 0] != BOS) | (target[:, -1] != EOS)
-        wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= decoder.vocab_size).any(1)
-        if target.shape[1] != places + 2 or wrong.any():
+        wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= beyond).any(1)
+        wrong |= (before < beyond).any(1) | (before >= decoder.vocab_size).any(1)
+        if target.shape[1] != self.num_planned + places + 2 or wrong.any():
             row = int(wrong.argmax())
             raise ValueError(
                 f"example id {ids[row]}: its target begins with {target[row, :3].tolist()} and is {target.shape[1]} long; "
-                f"expected BOS, {places} codes from {NUM_SPECIAL} to {decoder.vocab_size - 1}, EOS: make it with "
-                "data.codes.CodesToTarget"
+                f"expected BOS, {self.num_planned} tokens of a plan from {beyond} on, {places} codes from {NUM_SPECIAL} to "
+                f"{beyond - 1}, EOS: make it with data.codes.CodesToTarget"
             )
 
     def _check_length(self, places: int) -> None:
         given = (self.decoding.max_length, self.decoding.min_length)
-        if given != (places + 1, places + 1):
+        expected = self.num_planned + places + 1
+        if given != (expected, expected):
             raise ValueError(
-                f"decoding has max_length {given[0]} and min_length {given[1]}, expected {places + 1} of both: a code for "
-                "each place of the picture, and EOS"
+                f"decoding has max_length {given[0]} and min_length {given[1]}, expected {expected} of both: a code for "
+                f"each place of the picture after {self.num_planned} tokens of a plan, and EOS"
             )
 
     def _prompted(self, batch: Batch, rngs: dict, train: bool) -> Batch:
@@ -140,6 +155,11 @@ class MaskedTextToImage(TextToImage):
     (causal=False) and never sees what it is to predict. The masks of an evaluation are drawn from the id of the row, so
     that every evaluation has the same.
     """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.plan is not None:
+            raise ValueError("MaskedTextToImage has no plan; leave it out, or use TextToImage")
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
