@@ -8,7 +8,9 @@ import pytest
 from vlm_jax.data.codes import CodesToTarget
 from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.source import InMemory
-from vlm_jax.types import BOS, EOS, Features
+from vlm_jax.text.scene_judge import Scene, SceneObject
+from vlm_jax.text.scene_plan import ScenePlan
+from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Features
 
 
 class Sums(nn.Module):
@@ -30,6 +32,16 @@ def test_cached_codes_are_whole_numbers_and_become_tokens():
     assert codes[1]["image"].tolist() == [[4113], [4113]]
     example = CodesToTarget(num_codes=5000)(codes[1])
     assert example["target"].tolist() == [BOS, 4117, 4117, EOS] and "image" not in example
+
+
+def test_a_plan_stands_before_the_codes_in_tokens_of_its_own():
+    star = SceneObject(shape="star", color="yellow", size="small", x=40, y=7, radius=5)
+    scene = Scene(objects=(star,)).to_json()
+    example = {"id": 7, "image": np.array([[8], [0]]), "scene": scene}
+    target = CodesToTarget(num_codes=9, plan=ScenePlan(num_objects=2))(example)["target"]
+    beyond = 9 + NUM_SPECIAL
+    plan = [beyond + number for number in (3, 11, 17, 68, 99, 0, 0, 0, 0, 0)]
+    assert target.tolist() == [BOS, *plan, 8 + NUM_SPECIAL, NUM_SPECIAL, EOS]
 
 
 def test_codes_are_not_rescaled():

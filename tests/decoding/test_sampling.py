@@ -37,6 +37,29 @@ def chi_square(counts, probs):
     return ((counts - expected) ** 2 / expected).sum()
 
 
+def test_stages_follow_each_other():
+    """Two tokens of 5 to 6, one of 4, then any; each as likely as the model has it among those that may come."""
+    logits = np.linspace(0, 2, 8)
+    step, cache = fixed_logits(logits, 4000)
+    strategy = Sampling(max_length=4, banned=(), stages=((2, 5, 6), (1, 4, 4)))
+    decoded = compiled(lambda key: strategy(step, cache, None, batch_size=4000, key=key))(
+        jax.random.key(0)
+    )
+    tokens = np.asarray(decoded.tokens)[:, 0]
+    assert set(tokens[:, 0]) == set(tokens[:, 1]) == {5, 6} and set(tokens[:, 2]) == {4}
+    assert set(tokens[:, 3]) == set(range(8))
+    share = 1 / (1 + np.exp(logits[5] - logits[6]))
+    np.testing.assert_allclose((tokens[:, 0] == 6).mean(), share, atol=0.03)
+    whole = logits - np.log(np.exp(logits).sum())
+    np.testing.assert_allclose(decoded.log_probs[:, 0], whole[tokens].sum(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", [(0, 4, 5), (1, 6, 5), (1, -1, 5)])
+def test_stages_that_are_none_are_refused(stage):
+    with pytest.raises(ValueError, match="expected .count, first, last. of each"):
+        Sampling(stages=(stage,))
+
+
 def test_greedy_takes_the_most_probable_token_at_every_position():
     decoded = jax.device_get(decode(Greedy(max_length=L)))
     for row in range(B):

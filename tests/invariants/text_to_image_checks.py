@@ -1,7 +1,9 @@
 """What holds of text to picture by codes: the loss, the guidance, the two ways of writing, the painting."""
 
+import dataclasses
 import functools
 import math
+from types import SimpleNamespace as Part
 
 import flax.linen as nn
 import jax
@@ -17,10 +19,12 @@ from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser
 from vlm_jax.models.picture_generator import PictureGenerator
 from vlm_jax.tasks import painting, text_to_image
+from vlm_jax.text.scene_judge import Scene, SceneObject
+from vlm_jax.text.scene_plan import ScenePlan
 from vlm_jax.train.optimizers import Adam
 from vlm_jax.train.state import init_state
 from vlm_jax.train.steps import train_step
-from vlm_jax.types import BOS, EOS, NUM_SPECIAL, PAD, UNK
+from vlm_jax.types import BOS, EOS, NUM_SPECIAL, PAD, UNK, Features
 from vlm_jax.vision.image_tokenizer import ImageTokenizer, PictureDecoder, PictureEncoder
 
 PLACES, NUM_CODES = 4, 9
@@ -129,6 +133,39 @@ class Tells:
         empty = (batch["text"] == painting.no_prompt(batch["text"])).all(1)
         logits = jnp.where(empty, 0.0, 50.0)[:, None, None] * jax.nn.one_hot(CODES[0, 0] + 4, V)
         return jnp.broadcast_to(logits, (*batch["target"].shape, V)), {}
+
+
+STAR = {"shape": "star", "color": "yellow", "size": "small", "y": 7, "radius": 5}
+
+
+class Recites:
+    """A model that is sure of the next token of `targets`, a row each, and surer still of the first token of the other
+    kind; its pictures are its codes."""
+
+    image_tokenizer = Part(num_places=PLACES)
+
+    def __init__(self, targets):
+        self.targets = jnp.asarray(targets)
+
+    def apply(self, variables, *arguments, method, **_):
+        return getattr(self, method)(*arguments)
+
+    def encode(self, batch):
+        mask = batch["text"] != PAD
+        return Features(values=mask[..., None].astype(jnp.float32), mask=mask)
+
+    def initial_cache(self, memory, rows, length):
+        return jnp.zeros(rows, jnp.int32)
+
+    def step(self, token, cache, memory):
+        rows = jnp.arange(len(cache)) // (len(cache) // len(self.targets))
+        following = self.targets[rows, cache + 1]
+        other = jnp.where(following >= V, NUM_SPECIAL, V)
+        size = V + ScenePlan().vocab_size
+        return 5 * jax.nn.one_hot(following, size) + 9 * jax.nn.one_hot(other, size), cache + 1
+
+    def paint(self, tokens):
+        return (tokens[:, :, None, None] - NUM_SPECIAL) / NUM_CODES
 
 
 # ---- the loss
@@ -350,6 +387,31 @@ def check_codes_become_tokens_and_pictures_again(subject):
     expected = subject.of_codes()(CODES)
     np.testing.assert_allclose(painted * 0.5 + 0.5, expected, atol=1e-6)
     assert np.abs(np.asarray(expected[0] - expected[1])).max() > 1e-4
+
+
+def check_a_plan_is_written_before_the_codes_and_not_painted(subject):
+    """A model that recites targets: the codes behind the plan are painted, and only they; each kind of token is held to
+    its own numbers even where the model is as sure of others."""
+    plan = ScenePlan(num_objects=1)
+    to_target = CodesToTarget(num_codes=NUM_CODES, plan=plan)
+    scenes = (Scene(objects=(SceneObject(**STAR, x=x),)).to_json() for x in (9, 40))
+    targets = np.stack(
+        [
+            to_target({"id": i, "image": CODES[i][:, None], "scene": scene})["target"]
+            for i, scene in enumerate(scenes)
+        ]
+    )
+    beyond = V + plan.vocab_size
+    assert (targets[:, 1:6] >= V).all() and (targets[:, 1:6] < beyond).all()
+    stages = (plan.length, V, beyond - 1), (PLACES, NUM_SPECIAL, V - 1)
+    length = plan.length + PLACES + 1
+    decoding = Sampling(max_length=length, min_length=length, temperature=0.0, stages=stages)
+    chosen = task(plan=plan)
+    chosen = dataclasses.replace(chosen, decoding=decoding, mean=0.0, std=1.0)
+    given = {**batch((0, 1)), "target": targets}
+    predict = compiled(lambda batch, key: chosen.predict(Recites(targets), {}, batch, key))
+    images = predict(given, jax.random.key(0)).images
+    np.testing.assert_allclose(images[:, 0, :, 0, 0] * NUM_CODES, CODES[:2], atol=1e-5)
 
 
 def check_a_painter_learns_four_prompts_by_heart_and_paints_them(subject):

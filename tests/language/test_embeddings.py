@@ -49,6 +49,15 @@ def test_the_first_values_have_the_deviation_that_was_asked_for():
 
 
 def test_digits_that_do_not_make_the_vocabulary_are_refused():
-    table = Embedding(vocab_size=20, width=2, digits=(3, 4))
-    with pytest.raises(ValueError, match=r"expected vocab_size 16, the 12 codes"):
+    table = Embedding(vocab_size=15, width=2, digits=(3, 4))
+    with pytest.raises(ValueError, match=r"expected vocab_size at least 16, the 12 codes"):
         table.init(jax.random.key(0), jnp.array([1]))
+
+
+def test_tokens_beyond_the_codes_have_no_digits():
+    table = Embedding(vocab_size=NUM_SPECIAL + 12 + 3, width=5, digits=LEVELS)
+    tokens = jnp.arange(NUM_SPECIAL + 11, NUM_SPECIAL + 15)
+    rows, variables = jax.jit(table.init_with_output)(jax.random.key(0), tokens)
+    own = variables["params"]["table"][tokens]
+    np.testing.assert_array_equal(rows[1:], own[1:])
+    assert (rows[0] != own[0]).any()

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from tests.invariants import text_to_image_checks
 from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.data import codes
-from vlm_jax.decoding import guidance, masked
+from vlm_jax.decoding import guidance, masked, sampling
 from vlm_jax.language import transformer
 from vlm_jax.models import picture_generator
 from vlm_jax.tasks import generation, painting, text_to_image
+from vlm_jax.text import scene_plan
 from vlm_jax.types import PAD
 
 ROOM = "text to codes"
@@ -26,6 +27,21 @@ def _(real):
 @bug("codes are shifted by one when painted", ROOM, (picture_generator, "NUM_SPECIAL"))
 def _(real):
     return real - 1
+
+
+@bug("the plan is painted", ROOM, (text_to_image.TextToImage, "num_planned"))
+def _(real):
+    return 0
+
+
+@bug("what is written may be of either kind", ROOM, (sampling, "in_stage"))
+def _(real):
+    return lambda stages, logits, length: logits
+
+
+@bug("a plan has the numbers of the codes", ROOM, (scene_plan.ScenePlan, "encode"))
+def _(real):
+    return lambda self, scene: real(self, scene) - codes.NUM_SPECIAL - 9
 
 
 @bug("the decoder sees the target", ROOM, (generation, "shift"))

@@ -54,6 +54,42 @@ def test_what_does_not_fit_is_named(changes, given, words):
         TASK.check(model(**changes), batch(**given))
 
 
+class Plan:
+    length, vocab_size = 2, 3
+
+
+def planned(**changes):
+    decoding = Sampling(max_length=7, min_length=7)
+    return dataclasses.replace(TASK, plan=Plan(), decoding=decoding, **changes)
+
+
+def with_plan(*plan):
+    given = batch()
+    before = np.array([(BOS, 13, 15), (BOS, *plan)], np.int32)
+    return {**given, "target": np.concatenate([before, given["target"][:, 1:]], axis=1)}
+
+
+def test_a_plan_has_tokens_of_its_own():
+    more = model(decoder=Part(vocab_size=16))
+    planned().check(more, with_plan(14, 13))
+    for plan in ((14, 12), (16, 13)):
+        with pytest.raises(
+            ValueError, match="id 17: .*expected BOS, 2 tokens of a plan from 13 on"
+        ):
+            planned().check(more, with_plan(*plan))
+    with pytest.raises(ValueError, match="id 3: .*expected BOS, 2 tokens of a plan"):
+        planned().check(more, batch())
+    with pytest.raises(ValueError, match="vocab_size 13, expected 16: .* and 3 of a plan"):
+        planned().check(model(), with_plan(14, 13))
+    with pytest.raises(ValueError, match="max_length 5 and min_length 5, expected 7 of both"):
+        dataclasses.replace(TASK, plan=Plan()).check(more, with_plan(14, 13))
+
+
+def test_what_is_read_in_both_directions_has_no_plan():
+    with pytest.raises(ValueError, match="MaskedTextToImage has no plan"):
+        MaskedTextToImage(tokenizer=WORDS, decoding=MaskedDecoding(max_length=8), plan=Plan())
+
+
 def test_a_search_of_another_length_is_refused():
     with pytest.raises(ValueError, match="max_length 6 and min_length 5, expected 5 of both"):
         longer = Sampling(max_length=6, min_length=5)

@@ -124,11 +124,11 @@ class TextToImage(Painting):
         wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= beyond).any(1)
         wrong |= (before < beyond).any(1) | (before >= decoder.vocab_size).any(1)
         if target.shape[1] != self.num_planned + places + 2 or wrong.any():
+            planned = f"{self.num_planned} tokens of a plan from {beyond} on, " if self.plan else ""
             row = int(wrong.argmax())
             raise ValueError(
                 f"example id {ids[row]}: its target begins with {target[row, :3].tolist()} and is {target.shape[1]} long; "
-                f"expected BOS, {self.num_planned} tokens of a plan from {beyond} on, {places} codes from {NUM_SPECIAL} to "
-                f"{beyond - 1}, EOS: make it with data.codes.CodesToTarget"
+                f"expected BOS, {planned}{places} codes from {NUM_SPECIAL} to {beyond - 1}, EOS: make it with data.codes.CodesToTarget"
             )
 
     def _check_length(self, places: int) -> None:
