@@ -17,7 +17,9 @@ here many is above 1,000 (four classes), few below 200 (three); on CIFAR-10 the 
 Fashion-MNIST are not alike without the tail either: shirt and coat, the hardest classes, are in the middle, and shoes and
 bags, which are easy, among the few. So compare methods within a group, not groups.
 
-The results of another imbalance would have the same file names: record them in a folder of their own (--record DIR).
+--imbalance is the largest class over the smallest one, --tail step leaves the first five classes whole and as many of each
+of the others as of the smallest (Cao et al. 2019, where CIFAR-10 has both). Their results would have the same file names:
+record them in a folder of their own (--record DIR).
 
 On CIFAR-10 (not run here: it wants an accelerator) a ResNet-32 as in experiments/resnet_cifar.py, 200 epochs, the rate
 divided by 100 after 160 and after 180 and weight decay 2e-4 as Cao et al. have it (from memory). PAPER is 100 minus the errors of a published comparison
@@ -42,7 +44,7 @@ from experiments.studies import main
 from vlm_jax.commands.command import UserError
 from vlm_jax.data.class_sampling import PowerSampling, ProgressiveSampling, WeightedSampling
 from vlm_jax.data.held import Held
-from vlm_jax.data.long_tail import LongTailed, exponential
+from vlm_jax.data.long_tail import LongTailed, exponential, step
 from vlm_jax.layers.pooling import pool
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.shots import ShotAccuracy
@@ -78,6 +80,8 @@ PAPER = {
     "mixup.cifar10_jpeg": {"accuracy": 71.45},
 }
 FASHION_MNIST, CIFAR10 = "fashion_mnist", "cifar10"
+EXPONENTIAL = "exponential"
+TAILS = {EXPONENTIAL: exponential, "step": step}
 EPOCHS = {FASHION_MNIST: 12, CIFAR10: 200}
 LARGEST = {
     FASHION_MNIST: 6000,
@@ -87,54 +91,68 @@ MANY, FEW = 1000, 200
 DEFERRED = 0.8  # of the steps
 
 
-def cross_entropy(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def cross_entropy(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Nothing against the imbalance."""
     if data not in EPOCHS:
         raise UserError(f"--data: given {data}, expected one of {', '.join(EPOCHS)}")
-    counts = exponential(largest=LARGEST[data], num_classes=10, imbalance=imbalance)
+    if tail not in TAILS:
+        raise UserError(f"--tail: given {tail}, expected one of {', '.join(TAILS)}")
+    counts = TAILS[tail](largest=LARGEST[data], num_classes=10, imbalance=imbalance)
     return (_fashion_mnist if data == FASHION_MNIST else _cifar10)(counts)
 
 
-def inverse_frequency(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def inverse_frequency(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Weights 1 / n."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return minimising(plain, Weighted(weights=InverseFrequency(counts=counts_of(plain))))
 
 
-def square_root(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def square_root(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Weights 1 / sqrt n."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     weights = InverseFrequency(counts=counts_of(plain), power=0.5)
     return minimising(plain, Weighted(weights=weights))
 
 
-def class_balanced(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def class_balanced(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Weights by the effective number, beta 0.9999. Cui et al. 2019."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return minimising(plain, Weighted(weights=EffectiveNumber(counts=counts_of(plain))))
 
 
-def focal(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def focal(data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL) -> Experiment:
     """Focal loss, gamma 2. Lin et al. 2017."""
-    return minimising(cross_entropy(data, imbalance), Focal())
+    return minimising(cross_entropy(data, imbalance, tail), Focal())
 
 
-def class_balanced_focal(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def class_balanced_focal(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Focal loss, gamma 2, with the weights of class_balanced. Cui et al. 2019."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     weights = EffectiveNumber(counts=counts_of(plain))
     return minimising(plain, Weighted(weights=weights, objective=Focal()))
 
 
-def ldam(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def ldam(data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL) -> Experiment:
     """Margins by n^-1/4 between cosines, the largest 0.5. Cao et al. 2019."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return _with_margin(plain, Ldam(counts=counts_of(plain)))
 
 
-def ldam_deferred(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def ldam_deferred(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """LDAM, with the weights of class_balanced in the last fifth of the steps. Cao et al. 2019."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     counts = counts_of(plain)
     deferred = Deferred(
         weights=EffectiveNumber(counts=counts),
@@ -144,43 +162,57 @@ def ldam_deferred(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment
     return _with_margin(plain, deferred)
 
 
-def balanced_softmax(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def balanced_softmax(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """The logits plus log n in training: the logit-adjusted loss. Ren et al. 2020, Menon et al. 2021."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return minimising(plain, balanced_softmax_loss(counts_of(plain)))
 
 
-def logit_adjustment(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def logit_adjustment(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Cross-entropy, and log n off the logits when it answers. Menon et al. 2021."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     task = dataclasses.replace(plain.task, post_hoc=LogitAdjustment(counts=counts_of(plain)))
     return dataclasses.replace(plain, task=task)
 
 
-def class_balanced_sampling(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def class_balanced_sampling(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Every class equally often. Kang et al. 2020."""
-    return drawing(cross_entropy(data, imbalance), PowerSampling(power=0.0))
+    return drawing(cross_entropy(data, imbalance, tail), PowerSampling(power=0.0))
 
 
-def square_root_sampling(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def square_root_sampling(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Every class as often as the square root of its size. Kang et al. 2020."""
-    return drawing(cross_entropy(data, imbalance), PowerSampling(power=0.5))
+    return drawing(cross_entropy(data, imbalance, tail), PowerSampling(power=0.5))
 
 
-def progressive_sampling(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def progressive_sampling(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """From every picture once to every class equally often. Kang et al. 2020."""
-    return drawing(cross_entropy(data, imbalance), ProgressiveSampling(num_epochs=EPOCHS[data]))
+    return drawing(
+        cross_entropy(data, imbalance, tail), ProgressiveSampling(num_epochs=EPOCHS[data])
+    )
 
 
-def weighted_sampling(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def weighted_sampling(
+    data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL
+) -> Experiment:
     """Every picture as often as class_balanced weighs it."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return drawing(plain, WeightedSampling(weights=EffectiveNumber(counts=counts_of(plain))))
 
 
-def mixup(data: str = FASHION_MNIST, imbalance: int = 100) -> Experiment:
+def mixup(data: str = FASHION_MNIST, imbalance: int = 100, tail: str = EXPONENTIAL) -> Experiment:
     """Pictures and labels mixed, alpha 1, and nothing else against the imbalance. Zhang et al. 2018."""
-    plain = cross_entropy(data, imbalance)
+    plain = cross_entropy(data, imbalance, tail)
     return dataclasses.replace(
         plain, task=dataclasses.replace(plain.task, mixing=Mixing(mixup=1.0))
     )

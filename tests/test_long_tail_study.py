@@ -48,6 +48,16 @@ def test_imbalance_is_an_argument():
         study.focal("cifar100")
 
 
+def test_the_form_of_the_tail_is_an_argument():
+    assert study.counts_of(study.ldam("cifar10", tail="step")) == (5000,) * 5 + (50,) * 5
+    for method in METHODS:
+        experiment = method("cifar10", 10, "step")
+        assert study.counts_of(experiment) == (5000,) * 5 + (500,) * 5
+        assert len(experiment.train_data.source) == 27_500
+    with pytest.raises(UserError, match="--tail: given cliff, expected one of exponential, step"):
+        study.focal(tail="cliff")
+
+
 def test_deferred_weights_begin_when_a_fifth_is_left():
     experiment = study.ldam_deferred("cifar10")
     start, drop = experiment.task.objective.start, experiment.optimizer.learning_rate.boundaries[0]

@@ -8,13 +8,14 @@ import itertools
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace as Part
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import film, stacked_attention, vqa_lstm_cnn
+from experiments import film, fusion_study, stacked_attention, vqa_lstm_cnn
 from tests import model_zoo
 from tests.decoding.toys import compiled
 from tests.metrics.tiny_wordnet import write_wordnet
@@ -24,6 +25,7 @@ from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.questions import Answered, EachQuestion
 from vlm_jax.data.source import Rows
 from vlm_jax.data.text_transforms import Keep, Label, Tokenize
+from vlm_jax.layers.pooling import last_pool
 from vlm_jax.metrics import wups
 from vlm_jax.metrics.accuracy import Accuracy
 from vlm_jax.metrics.base import score
@@ -38,6 +40,7 @@ from vlm_jax.text.answers import AnswerList
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.state import named_leaves
 from vlm_jax.types import PAD
+from vlm_jax.vision.precomputed import Precomputed
 
 # ---- the official accuracy
 
@@ -296,18 +299,29 @@ def _apart(first, second):
 class Answerers:
     """Tiny models of `film`, `stacked_attention` and `vqa_lstm_cnn`, and a batch of three questions."""
 
-    def __init__(self):
+    image_shape, places = (64, 64, 3), 64
+    sizes = {}  # by which the parameters of a model are multiplied
+    without_a_map = {"vqa_lstm_cnn"}  # one vector
+
+    @functools.cached_property
+    def models(self):
         modules = (film, stacked_attention, vqa_lstm_cnn)
-        self.models = {m.__name__.split(".")[-1]: m.smoke().model for m in modules}
+        return {m.__name__.split(".")[-1]: m.smoke().model for m in modules}
+
+    @functools.cached_property
+    def batch(self):
         rng = np.random.default_rng(0)
-        self.batch = {
-            "image": rng.normal(size=(3, 64, 64, 3)).astype(np.float32),
+        return {
+            "image": rng.normal(size=(3, *self.image_shape)).astype(np.float32),
             "text": TEXT,
             "label": np.array([0, 3, 1]),
             "valid": np.ones(3, bool),
             "id": np.arange(3),
         }
-        self.task = QuestionAnswering(classes=tuple(map(str, range(len(ANSWERS)))))
+
+    @functools.cached_property
+    def task(self):
+        return QuestionAnswering(classes=tuple(map(str, range(len(ANSWERS)))))
 
     @functools.cached_property
     def variables(self):
@@ -318,9 +332,10 @@ class Answerers:
                 return model.init(jax.random.key(0), self.batch, train=False)
 
             filled = model_zoo.filled(jax.eval_shape(init), seed)
+            size = self.sizes.get(name, 1.0)
             statistics = filled.get("batch_stats", {})  # a variance is not negative
             found[name] = {
-                "params": filled["params"],
+                "params": jax.tree.map(lambda x, size=size: size * x, filled["params"]),
                 "batch_stats": jax.tree.map(lambda x: 0.5 + jnp.abs(x), statistics),
             }
         return found
@@ -346,6 +361,31 @@ class Answerers:
     def __call__(self, **changes):
         """By model: (loss, gradients, probabilities, attention)."""
         return jax.device_get(self._all(self.variables, {**self.batch, **changes}))
+
+
+class Fused(Answerers):
+    """Tiny models with every fusion of `fusion_study`, over the places of cached features."""
+
+    image_shape, places = (4, 5), 4
+    sizes = {"film": 0.4}  # it is wide, and sure of one answer otherwise, whatever it is given
+    without_a_map = {"concat", "sum", "product", "gated", "mlb", "mutan", "mcb", "mfb"}
+
+    @functools.cached_property
+    def models(self):
+        data = Part(classes=ANSWERS, tokenizer=Part(vocab_size=12))
+        given = {
+            "WIDTH": 16,
+            "study": lambda data, encoder, fusion, pooling=last_pool: (fusion, pooling),
+        }
+        with mock.patch.multiple(fusion_study, **given):
+            chosen = {name: run() for name, run in fusion_study.RUNS.items()}
+        return {
+            name: fusion_study._model(
+                data, fusion, image_encoder=Precomputed(), pooling=pooling, width=16, hidden=16
+            )
+            for name, (fusion, pooling) in chosen.items()
+            if fusion is not None
+        }
 
 
 def check_the_picture_matters(answerers):
@@ -383,10 +423,14 @@ def check_every_parameter_has_a_gradient(answerers):
 
 def check_where_it_looked_is_a_map_of_the_places(answerers):
     here = answerers()
-    assert here["film"][3].shape == (3, 1, 64) and (here["film"][3] >= 0).all()
-    assert here["stacked_attention"][3].shape == (3, 2, 64)
-    np.testing.assert_allclose(here["stacked_attention"][3].sum(-1), 1.0, rtol=1e-5)
-    assert here["vqa_lstm_cnn"][3] is None  # one vector
+    for name, (_, _, _, looked) in here.items():
+        if name in answerers.without_a_map:
+            assert looked is None, name
+            continue
+        assert looked.shape[::2] == (3, answerers.places) and (looked >= 0).all(), name
+        if name != "film":  # it shows how large the features are
+            np.testing.assert_allclose(looked.sum(-1), 1.0, rtol=1e-5, err_msg=name)
+    assert here["stacked_attention"][3].shape[1] == 2
 
 
 ANSWER_CHECKS = (

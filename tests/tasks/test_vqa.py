@@ -20,9 +20,9 @@ from vlm_jax.types import PAD
 from vlm_jax.vision.precomputed import Precomputed
 
 
-@pytest.fixture(scope="module")
-def answerers():
-    return question_checks.Answerers()
+@pytest.fixture(scope="module", params=[question_checks.Answerers, question_checks.Fused])
+def answerers(request):
+    return request.param()
 
 
 @pytest.mark.parametrize("check", question_checks.ANSWER_CHECKS, ids=lambda c: c.__name__[6:])
@@ -77,6 +77,31 @@ def test_padding_has_no_part_in_the_mean_over_the_words():
     # Three looks of another kind, at a question of two words.
     (example,) = predicted(text=[[4, 5]] * 2, places=(PLACES,), fusion={"attention": (words,)})
     np.testing.assert_allclose(example["attention"], [(LOOK[1] + 2 * LOOK[1, ::-1]) / 3])
+
+
+def test_where_places_and_words_are_one_row_the_words_looks_at_places_are_shown():
+    """Four places before two words; the second word of a row is padding in the first row only."""
+    row = np.zeros((2, 1, 6, 6), np.float32)
+    row[:, :, :4] = 1 / 6  # what the places look at is not shown
+    row[1, 0, 4] = [0.1, 0.0, 0.3, 0.0, 0.6, 0.0]
+    row[1, 0, 5] = [0.0, 0.2, 0.0, 0.0, 0.0, 0.8]
+    layers = {"layer_0": {"attention": (row,)}}
+    (example,) = predicted(text=[[4, PAD], [4, 5]], places=(PLACES,), fusion=layers)
+    np.testing.assert_allclose(example["attention"], [[1 / 6, 2 / 6, 3 / 6, 0]], rtol=1e-5)
+    (example,) = predicted(text=[[4, PAD]] * 2, places=(PLACES,), fusion=layers)
+    np.testing.assert_allclose(example["attention"], [[1 / 4, 0, 3 / 4, 0]], rtol=1e-5)
+
+
+def test_of_vectors_that_looked_at_the_places_what_they_saw_is_shown():
+    """Two vectors before two words: the words look at the first three times as much."""
+    looked = np.zeros((2, 1, 2, 6), np.float32)
+    looked[:, 0, 0] = [0.5, 0.5, 0, 0, 0, 0]
+    looked[:, 0, 1] = [0, 0, 0, 0.5, 0, 0.5]
+    row = np.zeros((2, 1, 4, 4), np.float32)
+    row[:, 0, 2:] = [0.6, 0.2, 0.1, 0.1]
+    layers = {"resampler": {"attention": (looked,)}, "layer_0": {"attention": (row,)}}
+    (example,) = predicted(text=[[4, 5]] * 2, places=(PLACES,), fusion=layers)
+    np.testing.assert_allclose(example["attention"], [[3 / 7, 3 / 7, 0, 1 / 7]], rtol=1e-5)
 
 
 def test_what_an_encoder_looks_at_within_itself_is_not_shown():

@@ -27,8 +27,10 @@ class QuestionAnswering(Classification):
     """`Classification` whose `predict` also gives the attention over the image's places.
 
     It is what the model sows as "attention" over as many places as the image has, heads and words averaged, a look
-    each; what the encoders look at within themselves is not shown. A model without attention whose fusion keeps the
-    places (FiLM) has one map: how large the features are that the answer is read from.
+    each; what the encoders look at within themselves is not shown. Where one row holds the image's places and the words
+    (Prefix), it is what the words look at among the places, of which each map then sums to 1; where a few vectors that
+    have looked at the places stand before the words (Resampler), what the words look at through these. A model without
+    attention whose fusion keeps the places (FiLM) has one map: how large the features are that the answer is read from.
     """
 
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Answered:
@@ -59,14 +61,28 @@ def _attention(intermediates: Any, text: Array | None) -> Array | None:
     if not places or places[0].shape[1] < 2:
         return None
     b, n = places[0].shape
-    maps = [
-        _looked(leaf, text)
-        for leaf in leaves_named(sown, "attention")
-        if leaf.shape[0] == b and leaf.shape[-1] == n
-    ]
+    weights = [leaf for leaf in leaves_named(sown, "attention") if leaf.shape[0] == b]
+    maps = [] if text is None else _looked_from_one_row(weights, n, text)
+    maps = maps or [_looked(leaf, text) for leaf in weights if leaf.shape[-1] == n]
     if not maps:
         maps = [leaf for leaf in leaves_named(sown, "sizes") if leaf.shape == (b, n)]
     return jnp.stack(maps, axis=1) if maps else None
+
+
+def _looked_from_one_row(weights: list[Array], n: int, text: Array) -> list[Array]:
+    """[b n] of each layer that reads one row with the words [b l] at its end. The n places are the others, or r vectors
+    of their own that have looked at the places and themselves, [b i r n+r] (fusion.resampler), of these the last layer's."""
+    length = text.shape[1]
+    resampled = [each for each in weights if each.ndim == 4 and each.shape[3] - each.shape[2] == n]
+    before = resampled[-1].shape[2] if resampled else n
+    row = (before + length,) * 2
+    maps = [
+        _looked(each[:, :, before:, :before], text) for each in weights if each.shape[2:] == row
+    ]
+    if resampled:
+        through = resampled[-1][..., :n].mean(axis=1)  # [b r n]
+        maps = [jnp.einsum("br,brn->bn", each, through) for each in maps]
+    return [each / jnp.maximum(each.sum(-1, keepdims=True), 1e-9) for each in maps]
 
 
 def _looked(weights: Array, text: Array | None) -> Array:
