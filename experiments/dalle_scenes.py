@@ -294,7 +294,6 @@ def _painter(
             learning_rate=WarmupCosine(peak=1.5e-3, warmup_steps=200, num_steps=num_steps),
             clip_norm=1.0,
             weight_decay=0.05,
-            ema_decay=0.999,
             frozen=(r"^image_tokenizer/",),
         ),
         init_params=tokenizer and PartFromRun(workdir=tokenizer, part="image_tokenizer"),

@@ -13,15 +13,22 @@ mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew
 paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
 paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
                   low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
+published         any family that writes about pictures, from published weights: --weights DIR, --data scenes or flickr8k;
+                  --adapt '/(query|value)/kernel$' trains low-rank updates of these layers alone.
 
 There is no number of a paper for these sizes.
 """
 
 import dataclasses
 import sys
+from typing import Any
 
 from experiments import captioners, datasets, prompted_scenes
+from experiments import published as published_model
 from experiments.captioners import NUM_PAIRS, captioner
+from experiments.prompted_scenes import PromptedScenes
+from vlm_jax.data.sampling import EachCaption
+from vlm_jax.data.text_transforms import FirstCaption
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.language.transformer import TransformerDecoder
 from vlm_jax.main import main
@@ -95,30 +102,69 @@ def mobilenet_frozen(epochs: int = 3) -> Experiment:
 def paligemma(epochs: int = 12) -> Experiment:
     """The pictures made here, a model of PaliGemma's form from drawn weights."""
     data = prompted_scenes.captions(batch_size=64, places=64)
-    num_steps = epochs * 24_000 // 64
+    return _captioning(data, prompted_scenes.small(), num_steps=epochs * 24_000 // 64)
+
+
+def published(
+    weights: str = "",
+    data: str = "scenes",
+    prompt: str = "caption en",
+    epochs: int = 3,
+    batch_size: int = 16,
+    max_answer: int = 40,
+    peak: float = 1e-4,
+    adapt: str = "",
+    rank: int = 8,
+    revision: str = "",
+) -> Experiment:
+    """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes or flickr8k,
+    asked `prompt` where it wants to be asked; whole, or low-rank updates of the layers that the rule `adapt` finds."""
+    found = published_model.opened(weights, revision)
+    sources = published_model.records(data, published_model.CAPTIONS)
+    pipelines = published_model.asked(
+        found,
+        sources,
+        EachCaption(sources["train"]),
+        first=(FirstCaption(),),
+        question=prompt,
+        words=len(found.tokenizer.encode(prompt)),
+        key="caption",
+        max_answer=max_answer,
+        batch_size=batch_size,
+    )
+    num_steps = epochs * published_model.CAPTIONS[data] // batch_size
+    experiment = _captioning(pipelines, found.family.model, num_steps=num_steps, on=data)
+    return published_model.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
+
+
+def _captioning(
+    data: PromptedScenes, model: Any, *, num_steps: int, on: str = "scenes"
+) -> Experiment:
+    """Evaluations eight times, the best facts or CIDEr kept."""
     every = -(-num_steps // 8)
+    facts = (SceneFacts(),) if on == "scenes" else ()
     evaluations = tuple(
         Evaluation(
             name=split,
             data=pipeline,
             every=every if split == "validation" else None,
             loss=False,
-            reports=(Gallery(source=pipeline.source, metrics=(SceneFacts(),)),),
+            reports=(Gallery(source=pipeline.source, metrics=facts),),
         )
         for split, pipeline in data.held_out.items()
     )
     return Experiment(
-        model=prompted_scenes.small(),
+        model=model,
         task=Captioning(
             tokenizer=data.tokenizer,
             decoding=BeamSearch(max_length=data.max_answer, width=3, banned=(PAD, BOS, UNK)),
-            metrics=(CaptionMetrics(), SceneFacts()),
+            metrics=(CaptionMetrics(), *facts),
         ),
         train_data=data.train,
         num_steps=num_steps,
         optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
         evaluations=evaluations,
-        best=Best(metric="validation/facts_right"),
+        best=Best(metric="validation/facts_right" if facts else "validation/cider"),
         checkpoint_every=every,
     )
 
@@ -164,4 +210,4 @@ def vit_and_gpt2(
 
 
 if __name__ == "__main__":
-    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma, paligemma_lora, smoke))
+    sys.exit(main(scenes, mobilenet, mobilenet_frozen, paligemma, paligemma_lora, published, smoke))

@@ -13,13 +13,18 @@ scenes   questions of seven types, from drawn weights; experiments/finetune_capt
 whole    the same, from a captioner on (finetune_captioner.paligemma).
 lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
          2106.09685) are all that is trained, and with their moments all that each checkpoint holds.
+published  any family that is asked about pictures, from published weights: --weights DIR, --data scenes or daquar; --adapt
+         '/(query|value)/kernel$' trains low-rank updates of these layers alone.
 """
 
 import dataclasses
 import sys
 
 from experiments import answerers, prompted_scenes
+from experiments import published as published_model
 from experiments.prompted_scenes import PromptedScenes
+from vlm_jax.commands.command import UserError
+from vlm_jax.data.questions import EachQuestion
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.main import main
 from vlm_jax.metrics.accuracy import Accuracy
@@ -51,6 +56,41 @@ def lora(start: str = "runs/paligemma", epochs: int = 3, rank: int = 8) -> Exper
     experiment = prompted_scenes.begun(scenes(epochs), start, peak=2e-3)
     adapted = prompted_scenes.adapted(experiment.model, rank)
     return dataclasses.replace(experiment, model=adapted)
+
+
+def published(
+    weights: str = "",
+    data: str = "scenes",
+    epochs: int = 3,
+    batch_size: int = 16,
+    max_question: int = 24,
+    max_answer: int = 8,
+    peak: float = 1e-4,
+    adapt: str = "",
+    rank: int = 8,
+    revision: str = "",
+) -> Experiment:
+    """Any family of vlm_jax/pretrained that is asked about pictures, from the folder `weights` on: on scenes or daquar; whole,
+    or low-rank updates of the layers that the rule `adapt` finds."""
+    found = published_model.opened(weights, revision)
+    if found.family.template is None and getattr(found.family.model, "text_encoder", None) is None:
+        raise UserError(f"--weights: {weights} only captions; try finetune_captioner published")
+    config = "single" if data == "daquar" else None
+    splits = published_model.records(data, published_model.QUESTIONS, config)
+    sources = {split: EachQuestion(source) for split, source in splits.items()}
+    pipelines = published_model.asked(
+        found,
+        sources,
+        sources["train"],
+        question="{question}",
+        words=max_question,
+        key="answer",
+        max_answer=max_answer,
+        batch_size=batch_size,
+    )
+    num_steps = epochs * published_model.QUESTIONS[data] // batch_size
+    experiment = answering(pipelines, found.family.model, num_steps=num_steps)
+    return published_model.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
 
 
 def smoke() -> Experiment:
@@ -85,4 +125,4 @@ def answering(data: PromptedScenes, model: Generator | Lora, *, num_steps: int) 
 
 
 if __name__ == "__main__":
-    sys.exit(main(scenes, whole, lora, smoke))
+    sys.exit(main(scenes, whole, lora, published, smoke))

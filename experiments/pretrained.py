@@ -23,14 +23,13 @@ import jax
 from vlm_jax.commands.command import UserError
 from vlm_jax.commands.pipelines import over_pictures, predictions
 from vlm_jax.data.pipeline import Pipeline
-from vlm_jax.data.prompted import IMAGE, Prompt
+from vlm_jax.data.prompted import Prompt
 from vlm_jax.data.source import Pictures
 from vlm_jax.data.text_transforms import Tokenize
-from vlm_jax.data.tiles import TiledPrompt, Tiles, layout
 from vlm_jax.decoding.beam_search import BeamSearch
 from vlm_jax.pretrained import processors, weights
+from vlm_jax.pretrained.prompts import check, prompt_of
 from vlm_jax.tasks.generation import Generation
-from vlm_jax.vision.tiled import Tiled
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -72,10 +71,7 @@ class Writer:
     def __init__(self, given: argparse.Namespace):
         found = weights.load(given.weights, revision=given.revision)
         self.model, self.variables = found.model, found.variables
-        if getattr(self.model, "image_encoder", None) is None or not hasattr(self.model, "decoder"):
-            raise UserError(
-                f"{given.weights}: {found.folder.config.get('architectures')} does not write about pictures"
-            )
+        check(found.family, f"{given.weights}: {found.folder.config.get('architectures')}")
         if found.folder.preprocessor is None:
             raise UserError(
                 f"{given.weights} has no preprocessor_config.json, which says what its pictures go through"
@@ -125,8 +121,6 @@ class Writer:
     ) -> Prompt | Tokenize | None:
         template = found.family.template
         reads = getattr(self.model, "text_encoder", None) is not None
-        if template is None and self.model.decoder.image_token is not None:
-            raise UserError(f"{given.weights}: how this family is asked, we have no form for")
         if template is None and not reads:
             if given.prompt is not None:
                 raise UserError(f"--prompt: {given.weights} only captions; leave it out")
@@ -137,28 +131,8 @@ class Writer:
             )
         if "\n" in given.prompt:
             raise UserError("--prompt: expected one line; a line break ends the prompt")
-        if reads:
-            length = len(tokenizer.encode(given.prompt)) + 2  # with BOS and EOS
-            return Tokenize(tokenizer=tokenizer, max_length=length, key="question", output="text")
-        memory = jax.eval_shape(
-            lambda batch: self.model.apply(self.variables, batch, train=False, method="encode"),
-            found.family.example[0],
-        )
-        pictures = memory.mask.shape[1] if IMAGE in template else 0
-        asked = len(tokenizer.encode(template)) + len(tokenizer.encode(given.prompt))
-        kind, most = Prompt, pictures
-        if isinstance(self.model.image_encoder, Tiled):
-            kind = TiledPrompt
-            tiles = next(step.most for step in self.transforms if isinstance(step, Tiles))
-            most = len(tokenizer.encode_special(layout(pictures, *tiles)))
-        return kind(
-            tokenizer=tokenizer,
-            template=template,
-            length=most + asked + 8,
-            image_token=self.model.decoder.image_token,
-            num_images=pictures,
-            special=found.family.special,
-        )
+        words = len(tokenizer.encode(given.prompt))
+        return prompt_of(found.family, tokenizer, self.transforms, words=words)
 
     def _quantise(self, batch: dict[str, Any]) -> None:
         """Once, with the first batch."""

@@ -5,76 +5,34 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Sequence, Split
 
 from experiments.pretrained import use
-from tests.pretrained import published
+from tests.pretrained import folders
 from vlm_jax.data.prompted import TokenizeAnswer
 from vlm_jax.data.tiles import TiledPrompt, layout
 from vlm_jax.pretrained import weights
 from vlm_jax.tasks.generation import Generation
 from vlm_jax.types import EOS
 
-MEAN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "do_normalize": True}
-
-
-def folder_of(path, config, specials, processor, **fields):
-    """A published folder with weights that a seed gives, a tokenizer of words w3 w4 ... and a processor."""
-    published.write(path, config)
-    size = config.get("text_config", config.get("decoder"))["vocab_size"]
-    words = {specials.get(i, f"w{i}"): i for i in range(size)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token=specials.get(3, "w3")))
-    tokenizer.pre_tokenizer = Sequence([Split(" ", "removed"), Split("\n", "isolated")])
-    tokenizer.add_special_tokens([word for word in specials.values() if word != "\n"])
-    tokenizer.save(str(path / "tokenizer.json"))
-    preprocessor = {"image_processor_type": processor, "size": {"height": 8, "width": 8}, **MEAN}
-    preprocessor |= fields
-    (path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
-    return str(path)
-
 
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory):
-    """A ViT and GPT-2; the file has one special token."""
-    config = published.Stored("ved_b").config
-    config = {**config, "encoder": {**config["encoder"], "num_channels": 3}}
-    path = tmp_path_factory.mktemp("ved")
-    return folder_of(path, config, {31: "<|endoftext|>"}, "ViTImageProcessor")
+    return folders.captioner(tmp_path_factory.mktemp("ved"))
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    config = published.Stored("paligemma_b").config
-    specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 108: "\n", 119: "<image>"}
-    return folder_of(tmp_path_factory.mktemp("pg"), config, specials, "SiglipImageProcessor")
+    return folders.asked(tmp_path_factory.mktemp("pg"))
 
 
 @pytest.fixture(scope="module")
 def questioned(tmp_path_factory):
-    """A BLIP that answers; what its pictures go through stands where transformers 5 has it."""
-    config = published.Stored("blip_qa").config
-    specials = {0: "[PAD]", 1: "[CLS]", 2: "[SEP]", 3: "[UNK]"}
-    path = tmp_path_factory.mktemp("blip")
-    folder = folder_of(path, config, specials, "BlipImageProcessor")
-    preprocessor = json.loads((path / "preprocessor_config.json").read_text())
-    (path / "processor_config.json").write_text(json.dumps({"image_processor": preprocessor}))
-    (path / "preprocessor_config.json").unlink()
-    return folder
+    return folders.questioned(tmp_path_factory.mktemp("blip"))
 
 
 @pytest.fixture(scope="module")
 def tiled(tmp_path_factory):
-    """A SmolVLM whose pictures are cut into up to two rows of two squares."""
-    config = published.Stored("idefics3_b").config
-    specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 119: "<image>"}
-    names = ("fake_token_around_image", "end_of_utterance", "global-img")
-    names += tuple(f"row_{i}_col_{j}" for i in (1, 2) for j in (1, 2))
-    specials |= {120 + i: f"<{name}>" for i, name in enumerate(names)}
-    sizes = {"size": {"longest_edge": 16}, "max_image_size": {"longest_edge": 8}}
-    path = tmp_path_factory.mktemp("smolvlm")
-    return folder_of(path, config, specials, "SmolVLMImageProcessor", do_pad=True, **sizes)
+    return folders.tiled(tmp_path_factory.mktemp("smolvlm"))
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""A published model of pictures and words on our data: what finetune_captioner.published and finetune_vqa.published share."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from experiments import prompted_scenes
+from experiments.prompted_scenes import PromptedScenes
+from vlm_jax.commands.command import UserError
+from vlm_jax.data.pipeline import Pipeline
+from vlm_jax.data.prompted import Prompt, TokenizeAnswer
+from vlm_jax.data.source import Source, Tfds
+from vlm_jax.data.text_transforms import Keep, Tokenize
+from vlm_jax.pretrained import processors, prompts
+from vlm_jax.pretrained.folder import open_folder
+from vlm_jax.pretrained.settings import Family
+from vlm_jax.pretrained.weights import PublishedWeights, read, tokenizer_of
+from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.lora import Lora
+
+CAPTIONS = {"scenes": 40_000, "flickr8k": 30_000}  # to train on
+QUESTIONS = {"scenes": 74_407, "daquar": 5_599}
+SPLITS = {
+    "scenes": ("train", "validation", "test", "test_unseen"),
+    "flickr8k": ("train", "validation", "test"),
+    "daquar": ("train", "validation", "test"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A folder in Hugging Face's layout, or owner/name at the commit `revision`: all but its weights."""
+
+    weights: str
+    revision: str | None
+    family: Family
+    tokenizer: Any
+    transforms: tuple  # from a picture's file to what the model reads
+
+    @property
+    def init_params(self) -> PublishedWeights:
+        return PublishedWeights(
+            folder=self.weights, revision=self.revision, tokenizer=self.tokenizer
+        )
+
+
+def opened(weights: str, revision: str = "") -> Opened:
+    """UserError where the folder has no tokenizer or no preprocessor, or its model does not write about pictures."""
+    if not weights:
+        raise UserError(
+            "--weights: given nothing, expected a folder in Hugging Face's layout or owner/name; try --weights DIR"
+        )
+    folder = open_folder(weights, revision or None)
+    tokenizer = tokenizer_of(folder)
+    if tokenizer is None or folder.preprocessor is None:
+        missing = "tokenizer.json" if tokenizer is None else "preprocessor_config.json"
+        raise UserError(f"--weights: {weights} has no {missing}, which its texts or pictures need")
+    family, _ = read(folder, tokenizer)
+    prompts.check(family, f"--weights: {weights}")
+    transforms = processors.transforms(folder.preprocessor, folder.config.get("model_type"))
+    return Opened(weights, revision or None, family, tokenizer, transforms)
+
+
+def records(data: str, known: Iterable[str], config: str | None = None) -> dict[str, Source]:
+    """The splits of a dataset by its name."""
+    if data not in known:
+        raise UserError(f"--data: given {data}, expected one of {', '.join(known)}")
+    return {split: Tfds(data, split, config=config) for split in SPLITS[data]}
+
+
+def asked(
+    found: Opened,
+    sources: dict[str, Source],
+    train: Source,
+    *,
+    first: tuple = (),
+    question: str,
+    words: int,
+    key: str,
+    max_answer: int,
+    batch_size: int,
+) -> PromptedScenes:
+    """Pipelines over `train` and the held-out `sources`: the pictures as the model wants them, what it is asked in the form
+    that its weights were trained on, and its answer, the text at `key`, of at most `max_answer` tokens with EOS.
+
+    `first` makes one example of a held-out one, `question` and `words` are those of `prompt_of`.
+    """
+    prompt = prompts.prompt_of(
+        found.family, found.tokenizer, found.transforms, words=words, question=question
+    )
+    length = max_answer + (prompt.length if isinstance(prompt, Prompt) else 1)
+    most = getattr(found.family.model.decoder, "max_length", None) or length
+    if length > most:
+        raise UserError(
+            f"--max_answer: given {max_answer}, with what stands before it {length} tokens, but {found.weights} has positions "
+            f"for {most}; try --max_answer {most - length + max_answer}"
+        )
+    if isinstance(prompt, Tokenize):
+        most = getattr(found.family.model.text_encoder, "max_length", None) or prompt.max_length
+        if prompt.max_length > most:
+            raise UserError(
+                f"--max_question: given {words}, and two more, but {found.weights} has positions for {most}; try "
+                f"--max_question {most - 2}"
+            )
+    before: tuple = ()
+    if isinstance(prompt, Prompt):
+        before = (TokenizeAnswer(prompt=prompt, max_length=length, key=key),)
+        keys, more = ("image", "target", "predicted"), (prompt,)
+    else:
+        target = Tokenize(tokenizer=found.tokenizer, max_length=length, key=key)
+        before, more = (target,) if prompt is None else (prompt, target), ()
+        keys = ("image", "target") if prompt is None else ("image", "text", "target")
+
+    def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
+        kept = keys if train else (*keys, *(each.output for each in more))
+        return Pipeline(
+            source=source,
+            transforms=(*found.transforms, *transforms, *before, Keep(keys=kept)),
+            batch_size=batch_size,
+            train=train,
+            num_workers=1,
+        )
+
+    held_out = {
+        split: pipeline(source, *first, *more)
+        for split, source in sources.items()
+        if split != "train"
+    }
+    return PromptedScenes(
+        tokenizer=found.tokenizer,
+        max_answer=max_answer,
+        train=pipeline(train, train=True),
+        held_out=held_out,
+    )
+
+
+def begun(
+    experiment: Experiment, found: Opened, *, peak: float, adapt: str, rank: int
+) -> Experiment:
+    """From the published weights on: all of them, or where `adapt` is a rule for linear layers by low-rank updates."""
+    model = found.family.model
+    if adapt:
+        model = Lora(model=model, rules=(adapt,), rank=rank, alpha=2.0 * rank)
+    return dataclasses.replace(
+        experiment,
+        model=model,
+        init_params=found.init_params,
+        optimizer=prompted_scenes.adam_w(experiment.num_steps, peak=peak),
+    )
