@@ -5,11 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.pretrained import published
+from tests.pretrained import multimodal, published
 from vlm_jax.pretrained import weights
 from vlm_jax.types import PAD
 
-NAMES = ("gpt2_b", "llama_b", "gemma_2a", "gemma_3a", "t5_b", "blip_qa", "git_b")
+NAMES = (
+    *("gpt2_b", "llama_b", "gemma_b", "gemma_2a", "gemma_3a", "t5_b"),
+    *("blip_b", "blip_qa", "git_b", "ved_b"),
+)
+PICTURED = (
+    "llava_b",
+    "paligemma_b",
+    "paligemma_2a",
+    "idefics3_b",
+)  # their texts keep places for the picture
 LENGTH = 9
 pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
 RIGHT = np.array(
@@ -80,6 +89,75 @@ def test_words_behind_change_nothing_before_them(run):
         changed = RIGHT.copy()
         changed[0, t] = 25
         after = np.asarray(run(changed)[0])
+        np.testing.assert_array_equal(after[0, :t], before[0, :t])
+        assert (after[0, t] != before[0, t]).any()
+        np.testing.assert_array_equal(after[1:], before[1:])
+
+
+# ---- a picture within the text
+
+
+@pytest.fixture(scope="module", params=PICTURED)
+def asked(request, tmp_path_factory):
+    """(answers -> logits of the whole and of a prompt in one piece, then steps, and one beyond the cache; the prompts)"""
+    path = tmp_path_factory.mktemp(request.param)
+    published.write(path, published.Stored(request.param).config)
+    found = weights.load(str(path))
+    (example,) = found.family.example
+    batch = {"image": jnp.array(published.picture((3, *example["image"].shape[1:])))}
+
+    def apply(*arguments, method):
+        return found.model.apply(found.variables, *arguments, method=method)
+
+    shapes = jax.eval_shape(
+        lambda: found.model.apply(found.variables, batch, train=False, method="encode")
+    )
+    places = [multimodal.IMAGE] * shapes.mask.shape[1]
+    prompt = np.array([[*places, 1, 5, 66, multimodal.LINE_BREAK]] * 3)
+
+    def computed(tokens, first):
+        whole = found.model.apply(found.variables, {**batch, "target": tokens}, train=False)
+        memory = found.model.apply(found.variables, batch, train=False, method="encode")
+        cache = apply(memory, 3, tokens.shape[1], method="initial_cache")
+        parts, cache = apply(tokens[:, :first], cache, memory, method="extend")
+
+        def body(cache, token):
+            logits, cache = apply(token, cache, memory, method="step")
+            return cache, logits
+
+        cache, steps = jax.lax.scan(body, cache, tokens[:, first:].T)
+        beyond, _ = apply(tokens[:, -1], cache, memory, method="step")
+        return whole, jnp.concatenate([parts, jnp.swapaxes(steps, 0, 1)], axis=1), beyond
+
+    return jax.jit(computed, static_argnums=1), prompt
+
+
+ANSWERS = np.array([[11, 60, 13, 14], [15, 7, PAD, PAD], [16, PAD, PAD, PAD]])
+
+
+def test_behind_a_picture_and_a_prompt_steps_equal_the_whole_on_either_side_of_padding(asked):
+    run, prompt = asked
+    right = np.concatenate([prompt, ANSWERS], axis=1)
+    left = np.stack([np.roll(row, (row == PAD).sum()) for row in right])
+    found = []
+    for tokens in (right, left):
+        # The prompt in one piece, wherever it ends: with words of some rows' answers.
+        whole, parts, beyond = run(tokens, prompt.shape[1] + 3)
+        real = tokens != PAD
+        np.testing.assert_allclose(parts[real], whole[real], rtol=1e-4, atol=1e-4)
+        assert np.isnan(beyond).all()
+        found.append(np.asarray(whole)[real])
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_of_an_answer_words_behind_change_nothing_before_them(asked):
+    run, prompt = asked
+    tokens = np.concatenate([prompt, ANSWERS], axis=1)
+    before = np.asarray(run(tokens, prompt.shape[1] + 3)[0])
+    for t in (prompt.shape[1], prompt.shape[1] + 3):
+        changed = tokens.copy()
+        changed[0, t] = 25
+        after = np.asarray(run(changed, prompt.shape[1] + 3)[0])
         np.testing.assert_array_equal(after[0, :t], before[0, :t])
         assert (after[0, t] != before[0, t]).any()
         np.testing.assert_array_equal(after[1:], before[1:])
