@@ -82,7 +82,7 @@ def generators() -> dict[str, Generator]:
             layers=(Layer(window=3, rotary=Rotary()), Layer(rotary=Rotary(base=100.0, factor=2.0))),
         ),
         "transformer_relative": _transformer(
-            relative=8, norm=RMSNorm(), form=Form(use_bias=False, scale=1.0)
+            relative=8, digits=(3, 5), norm=RMSNorm(), form=Form(use_bias=False, scale=1.0)
         ),
     }
     return {
