@@ -290,6 +290,18 @@ def check_the_same_score_for_all_finds_nothing():
     assert found["mean_recall"] == 0.0
 
 
+def check_equal_vectors_are_equal_wherever_they_stand_in_the_product():
+    """700 pictures and texts in all, so that there are whole blocks and remainders of them."""
+    vector = RNG.normal(size=193)
+    vector /= np.linalg.norm(vector)
+    found = measure([(i, vector, vector) for i in range(700)], retrieval.Retrieval())
+    assert found["mean_recall"] == 0.0
+    assert found["text_to_image_median_rank"] == found["image_to_text_median_rank"] == 700.0
+    # What is nearer by more than that is nearer.
+    nearer = [(i, vector, vector * (1 + 1e-5 * (i == 0))) for i in range(700)]
+    assert measure(nearer, retrieval.Retrieval())["image_to_text_r1"] == 100 / 700
+
+
 def check_random_vectors_find_k_of_n():
     pictures, texts, captions = RNG.normal(size=(300, 8)), RNG.normal(size=(1500, 8)), 5
     found = measure(
@@ -371,6 +383,7 @@ CHECKS = (
     check_any_of_five_captions_counts_and_the_others_are_not_in_the_way,
     check_directions_keep_their_names,
     check_the_same_score_for_all_finds_nothing,
+    check_equal_vectors_are_equal_wherever_they_stand_in_the_product,
     check_random_vectors_find_k_of_n,
     check_batches_and_their_order_change_no_bit,
     check_prompts_of_a_class_stay_together,

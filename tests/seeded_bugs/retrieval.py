@@ -131,6 +131,17 @@ def _(real):
     return ranks
 
 
+@bug("what is rounded apart is no tie", "retrieval", (retrieval, "_ranks"))
+def _(real):
+    def ranks(queries, candidates, query_ids, candidate_ids):
+        scores = queries @ candidates.T
+        right = query_ids[:, None] == candidate_ids
+        best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+        yield 1 + (~right & ~(scores < best)).sum(axis=1)
+
+    return ranks
+
+
 @bug("ties go to the first, and the right one stands on the diagonal", "retrieval", (retrieval, "_ranks"))  # fmt: skip
 def _(real):
     def ranks(queries, candidates, query_ids, candidate_ids):

@@ -1,6 +1,7 @@
 """Finding the text of a picture and the picture of a text among all of a split."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,8 +27,8 @@ class Retrieval:
     A prediction is the vectors (image, text) of a pair, float32 [d] each; the reference is the picture's id, by which
     pairs belong to one picture. Scores are the products of the vectors. The rank of a picture's best text counts (any
     of five captions), and its other texts do not stand in the way (Karpathy and Fei-Fei 2015, section 4.2). Whatever
-    has the same score as what is right comes before it, and nan comes before everything but itself: an untrained
-    model that gives all the same score finds nothing.
+    has the same score as what is right, but for what float32 rounds away, comes before it, and nan comes before everything
+    but itself: an untrained model that gives all the same score finds nothing.
     """
 
     recalls: tuple[int, ...] = (1, 5, 10)
@@ -60,18 +61,22 @@ def ranks_of(
 ) -> np.ndarray:
     """Int[q], the rank from 1 of the best right candidate of each query [q d] among the candidates [c d].
 
-    Right is what has the query's id. 1 + the number of wrong candidates whose score is not less.
+    Right is what has the query's id. 1 + the number of wrong candidates whose score is not less, by more than a product of d
+    numbers is rounded: equal vectors in other places of a large product need not give equal scores.
     """
     return np.concatenate([*_ranks(queries, candidates, query_ids, candidate_ids)])
 
 
 def _ranks(queries, candidates, query_ids, candidate_ids) -> Iterator[np.ndarray]:
+    eps = float(np.finfo(np.float32).eps) * math.sqrt(queries.shape[1])
+    lengths = np.linalg.norm(candidates, axis=1)
     for start in range(0, len(queries), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         scores = queries[part] @ candidates.T  # [q c]
         right = query_ids[part, None] == candidate_ids
         best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
-        yield 1 + (~right & ~(scores < best)).sum(axis=1)
+        rounded = eps * np.linalg.norm(queries[part], axis=1, keepdims=True) * lengths
+        yield 1 + (~right & ~(scores < best - rounded)).sum(axis=1)
 
 
 def _vectors(each) -> np.ndarray:
