@@ -13,7 +13,7 @@ Departures: those of clip.py, and
   that of batches of 22,000 (it has 32,768); with -10 in batches of 256, where the bias would have to rise by 4 in 1,171
   steps of at most 1e-3, validation mean recall after one epoch was 8.0 in place of 15.1 (with -6).
 - section 4.5: no decay of weights.
-- trained: not run; it takes an accelerator.
+- trained: not run; it takes an accelerator. scenes: not run.
 """
 
 import dataclasses

@@ -10,7 +10,10 @@ from vlm_jax.types import Array, Features
 
 
 class Sum(nn.Module, kw_only=True):
-    """image + text at every text position, the image pooled to one vector; both linear to `width`, if given."""
+    """image + text at every text position, the image pooled to one vector; both linear to `width`, if given.
+
+    Fukui et al. 2016 (MCB, arXiv 1606.01847, table 1) compare both with their own.
+    """
 
     width: int | None = None
     dtype: Any = jnp.float32
@@ -24,7 +27,10 @@ class Sum(nn.Module, kw_only=True):
 
 
 class Product(nn.Module, kw_only=True):
-    """image * text at every text position, the image pooled to one vector; both linear to `width`, if given."""
+    """image * text at every text position, the image pooled to one vector; both linear to `width`, if given.
+
+    Fukui et al. 2016 (MCB, arXiv 1606.01847, table 1) compare both with their own.
+    """
 
     width: int | None = None
     dtype: Any = jnp.float32
