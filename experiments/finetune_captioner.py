@@ -14,7 +14,8 @@ paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from d
 paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
                   low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
 published         any family that writes about pictures, from published weights: --weights DIR, --data scenes or flickr8k;
-                  --adapt '/(query|value)/kernel$' trains low-rank updates of these layers alone.
+                  --adapt '/(query|value)/kernel$' trains low-rank updates of these layers alone, --rank 8. Record the results
+                  of each folder of weights in one of its own (--record DIR): their names say nothing of it.
 
 There is no number of a paper for these sizes.
 """
@@ -23,8 +24,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from experiments import captioners, datasets, prompted_scenes
-from experiments import published as published_model
+from experiments import captioners, datasets, prompted_scenes, published_models
 from experiments.captioners import NUM_PAIRS, captioner
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.data.sampling import EachCaption
@@ -56,13 +56,13 @@ PAPER = {
 ENCODER = r"^image_encoder/"
 
 
-def scenes(epochs: int = 12) -> Experiment:
+def scenes(train_steps: int = 4500) -> Experiment:
     """The pictures made here: 64 patches of 8x8, four layers of 128, and as many of GPT-2."""
     data = datasets.scenes(batch_size=64)
-    num_steps = epochs * 24_000 // 64
     model = vit_and_gpt2(data, width=128, num_layers=4, num_heads=4, patch_size=8)
-    experiment = captioner(data, model, beam=3, num_steps=num_steps)
-    return dataclasses.replace(experiment, optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3))
+    experiment = captioner(data, model, beam=3, num_steps=train_steps)
+    optimizer = prompted_scenes.adam_w(train_steps, peak=1e-3)
+    return dataclasses.replace(experiment, optimizer=optimizer)
 
 
 def mobilenet(epochs: int = 3) -> Experiment:
@@ -99,42 +99,41 @@ def mobilenet_frozen(epochs: int = 3) -> Experiment:
     return dataclasses.replace(experiment, optimizer=optimizer)
 
 
-def paligemma(epochs: int = 12) -> Experiment:
+def paligemma(train_steps: int = 4500) -> Experiment:
     """The pictures made here, a model of PaliGemma's form from drawn weights."""
     data = prompted_scenes.captions(batch_size=64, places=64)
-    return _captioning(data, prompted_scenes.small(), num_steps=epochs * 24_000 // 64)
+    return _captioning(data, prompted_scenes.small(), num_steps=train_steps)
 
 
 def published(
     weights: str = "",
     data: str = "scenes",
-    prompt: str = "caption en",
+    asked: str = "",
     epochs: int = 3,
     batch_size: int = 16,
     max_answer: int = 40,
     peak: float = 1e-4,
     adapt: str = "",
-    rank: int = 8,
+    rank: int = 0,
     revision: str = "",
 ) -> Experiment:
     """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes or flickr8k,
-    asked `prompt` where it wants to be asked; whole, or low-rank updates of the layers that the rule `adapt` finds."""
-    found = published_model.opened(weights, revision)
-    sources = published_model.records(data, published_model.CAPTIONS)
-    pipelines = published_model.asked(
+    `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers that the rule `adapt` finds."""
+    found = published_models.opened(weights, revision)
+    sources = published_models.records(data, published_models.CAPTIONS)
+    pipelines = published_models.asked(
         found,
         sources,
         EachCaption(sources["train"]),
         first=(FirstCaption(),),
-        question=prompt,
-        words=len(found.tokenizer.encode(prompt)),
+        question=asked,
         key="caption",
         max_answer=max_answer,
         batch_size=batch_size,
     )
-    num_steps = epochs * published_model.CAPTIONS[data] // batch_size
+    num_steps = epochs * published_models.CAPTIONS[data] // batch_size
     experiment = _captioning(pipelines, found.family.model, num_steps=num_steps, on=data)
-    return published_model.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
+    return published_models.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
 
 
 def _captioning(
@@ -169,9 +168,11 @@ def _captioning(
     )
 
 
-def paligemma_lora(start: str = "runs/paligemma_vqa", epochs: int = 6, rank: int = 8) -> Experiment:
+def paligemma_lora(
+    start: str = "runs/paligemma_vqa", train_steps: int = 2250, rank: int = 8
+) -> Experiment:
     """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
-    experiment = prompted_scenes.begun(paligemma(epochs), start, peak=2e-3)
+    experiment = prompted_scenes.begun(paligemma(train_steps), start, peak=2e-3)
     adapted = prompted_scenes.adapted(experiment.model, rank)
     return dataclasses.replace(experiment, model=adapted)
 

@@ -14,14 +14,14 @@ whole    the same, from a captioner on (finetune_captioner.paligemma).
 lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
          2106.09685) are all that is trained, and with their moments all that each checkpoint holds.
 published  any family that is asked about pictures, from published weights: --weights DIR, --data scenes or daquar; --adapt
-         '/(query|value)/kernel$' trains low-rank updates of these layers alone.
+         '/(query|value)/kernel$' trains low-rank updates of these layers alone, --rank 8. Record the results of each folder of
+         weights in one of its own (--record DIR): their names say nothing of it.
 """
 
 import dataclasses
 import sys
 
-from experiments import answerers, prompted_scenes
-from experiments import published as published_model
+from experiments import answerers, prompted_scenes, published_models
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
 from vlm_jax.data.questions import EachQuestion
@@ -67,18 +67,18 @@ def published(
     max_answer: int = 8,
     peak: float = 1e-4,
     adapt: str = "",
-    rank: int = 8,
+    rank: int = 0,
     revision: str = "",
 ) -> Experiment:
     """Any family of vlm_jax/pretrained that is asked about pictures, from the folder `weights` on: on scenes or daquar; whole,
     or low-rank updates of the layers that the rule `adapt` finds."""
-    found = published_model.opened(weights, revision)
+    found = published_models.opened(weights, revision)
     if found.family.template is None and getattr(found.family.model, "text_encoder", None) is None:
         raise UserError(f"--weights: {weights} only captions; try finetune_captioner published")
     config = "single" if data == "daquar" else None
-    splits = published_model.records(data, published_model.QUESTIONS, config)
+    splits = published_models.records(data, published_models.QUESTIONS, config)
     sources = {split: EachQuestion(source) for split, source in splits.items()}
-    pipelines = published_model.asked(
+    pipelines = published_models.asked(
         found,
         sources,
         sources["train"],
@@ -88,9 +88,10 @@ def published(
         max_answer=max_answer,
         batch_size=batch_size,
     )
-    num_steps = epochs * published_model.QUESTIONS[data] // batch_size
-    experiment = answering(pipelines, found.family.model, num_steps=num_steps)
-    return published_model.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
+    num_steps = epochs * published_models.QUESTIONS[data] // batch_size
+    spaces = "_" if data == "daquar" else ""
+    experiment = answering(pipelines, found.family.model, num_steps=num_steps, spaces=spaces)
+    return published_models.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
 
 
 def smoke() -> Experiment:
@@ -101,9 +102,11 @@ def smoke() -> Experiment:
     return answerers.smoke(answering(data, model, num_steps=2))
 
 
-def answering(data: PromptedScenes, model: Generator | Lora, *, num_steps: int) -> Experiment:
-    """AdamW with warm-up and cosine, validation eight times, the best accuracy kept."""
-    right, every = Accuracy(reference="answer"), -(-num_steps // 8)
+def answering(
+    data: PromptedScenes, model: Generator | Lora, *, num_steps: int, spaces: str = ""
+) -> Experiment:
+    """AdamW with warm-up and cosine, validation eight times, the best accuracy kept. `spaces` is Accuracy's."""
+    right, every = Accuracy(reference="answer", spaces=spaces), -(-num_steps // 8)
     evaluations = tuple(
         Evaluation(name=split, data=pipeline, every=every if split == "validation" else None)
         for split, pipeline in data.held_out.items()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.pretrained import folders
 from vlm_jax import config
 from vlm_jax import main as command_line
+from vlm_jax.commands.command import OPTIONS
 from vlm_jax.data import encoded, source
 from vlm_jax.report.results import read_papers
 from vlm_jax.tasks.captioning import Captioning
@@ -74,6 +76,11 @@ def test_a_config_survives_the_round_trip_through_json_without_data(file, name, 
     again = config.from_json(json.loads(text))
     assert again == experiment and hash(again) == hash(experiment)
     assert function(file, name)(**given) == experiment
+
+
+@pytest.mark.parametrize("file, name", EVERY)
+def test_no_argument_is_called_like_an_option(file, name):
+    assert not inspect.signature(function(file, name)).parameters.keys() & OPTIONS.keys()
 
 
 @pytest.mark.parametrize("file", FILES)

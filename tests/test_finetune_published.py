@@ -1,13 +1,14 @@
-"""Published weights of every kind of family, trained on and evaluated on the pictures made here, from the command line."""
+"""Published weights, with and without a prompt, with a question beside the picture and with squares, trained on and evaluated on
+the pictures made here, from the command line."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import finetune_captioner, finetune_vqa
-from experiments import published as published_model
+from experiments import finetune_captioner, finetune_vqa, published_models
 from tests.pretrained import folders
 from vlm_jax.main import main
 from vlm_jax.pretrained import weights
@@ -20,9 +21,9 @@ SHORT = "--num_steps 2 --log_every 1 --checkpoint_every 2 --evaluations.0.every 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, compiled_as_it_stands):
     """Sixteen pictures in place of thousands, and three evaluations less."""
-    real = published_model.records
+    real = published_models.records
     monkeypatch.setattr(
-        published_model,
+        published_models,
         "records",
         lambda data, known, config=None: {
             split: source
@@ -82,12 +83,23 @@ def test_of_a_rule_low_rank_updates_alone_are_trained_and_kept(tmp_path):
 
 def test_what_cannot_be_trained_is_said(tmp_path, capsys):
     folder = folders.captioner(tmp_path)
+    (tmp_path / "blip").mkdir(), (tmp_path / "pg").mkdir()
+    questioned, asked = folders.questioned(tmp_path / "blip"), folders.asked(tmp_path / "pg")
     for module, given, words in (
         (finetune_captioner, "", "--weights: given nothing, expected a folder"),
         (finetune_vqa, folder, "only captions; try finetune_captioner published"),
+        (finetune_captioner, questioned, "reads a question beside the picture"),
     ):
         assert run(module, given, tmp_path / "run") == 2
         assert words in capsys.readouterr().err
+    for argv, words in (
+        (("--asked", "what is it"), "--asked: .* only captions; leave it out"),
+        (("--rank", "4", "--max_answer", "11"), "--rank: given 4 without --adapt RULE"),
+    ):
+        assert run(finetune_captioner, folder, tmp_path / "run", *argv) == 2
+        assert re.search(words, capsys.readouterr().err)
+    assert run(finetune_captioner, asked, tmp_path / "run", "--asked", "w5 <image>") == 2
+    assert "expected one line of text without '<image>'" in capsys.readouterr().err
     assert run(finetune_captioner, folder, tmp_path / "run", "--data", "coco") == 2
     assert "--data: given coco, expected one of scenes, flickr8k" in capsys.readouterr().err
     assert run(finetune_captioner, folder, tmp_path / "run") == 2

@@ -44,6 +44,16 @@ def test_a_plan_stands_before_the_codes_in_tokens_of_its_own():
     assert target.tolist() == [BOS, *plan, 8 + NUM_SPECIAL, NUM_SPECIAL, EOS]
 
 
+@pytest.mark.parametrize(
+    "scene, words",
+    [({}, "'scene'"), ({"scene": '{"objects": [{}]}'}, "CodesToTarget: example 7: not the truth")],
+)
+def test_a_plan_of_no_scene_is_refused_by_name(scene, words):
+    example = {"id": 7, "image": np.array([[8], [0]]), **scene}
+    with pytest.raises((KeyError, ValueError), match=words):
+        CodesToTarget(num_codes=9, plan=ScenePlan())(example)
+
+
 def test_codes_are_not_rescaled():
     with pytest.raises(ValueError, match="whole numbers, which pool"):
         Encoded(source=SOURCE, encoder=Sums(), dtype="int32", pool=True)

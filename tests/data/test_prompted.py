@@ -45,6 +45,13 @@ def test_only_the_answer_and_its_end_are_learned():
     assert learned == [[RED, EOS], [YES, IT, EOS], [EOS]]  # of the second there is room for so much
 
 
+def test_an_answer_has_no_more_tokens_than_are_written_when_asked():
+    long = TokenizeAnswer(prompt=PROMPT, max_length=12, max_answer=3)
+    row = long({"id": 1, "question": "is it a dog", "answer": "yes it is a dog"})
+    assert row["target"].tolist() == [BOS, IS, IT, A, DOG, YES, IT, EOS, *[PAD] * 4]
+    assert long(SOURCE[0])["target"].tolist() == [BOS, WHAT, COLOR, RED, EOS, *[PAD] * 7]
+
+
 def test_the_prompt_of_training_is_that_of_every_other_use_byte_for_byte():
     for index in range(len(QUESTIONS)):
         row = Prompt(tokenizer=WORDS, length=12, template="question {question} answer")

@@ -60,6 +60,13 @@ def test_stages_that_are_none_are_refused(stage):
         Sampling(stages=(stage,))
 
 
+def test_stages_beyond_the_length_or_the_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="their counts are more than max_length, 4"):
+        Sampling(max_length=4, stages=((3, 4, 5), (2, 4, 5)))
+    with pytest.raises(ValueError, match="names a token beyond the 8 logits"):
+        draws(np.zeros(8), 2, stages=((1, 4, 8),))
+
+
 def test_greedy_takes_the_most_probable_token_at_every_position():
     decoded = jax.device_get(decode(Greedy(max_length=L)))
     for row in range(B):

@@ -403,7 +403,8 @@ def check_a_plan_is_written_before_the_codes_and_not_painted(subject):
     )
     beyond = V + plan.vocab_size
     assert (targets[:, 1:6] >= V).all() and (targets[:, 1:6] < beyond).all()
-    stages = (plan.length, V, beyond - 1), (PLACES, NUM_SPECIAL, V - 1)
+    stages = text_to_image.stages_of(plan, PLACES, NUM_CODES)
+    assert stages == ((5, V, beyond - 1), (PLACES, NUM_SPECIAL, V - 1))
     length = plan.length + PLACES + 1
     decoding = Sampling(max_length=length, min_length=length, temperature=0.0, stages=stages)
     chosen = task(plan=plan)

@@ -44,3 +44,17 @@ def test_each_kind_has_its_own_accuracy():
 def test_the_majority_is_that_of_the_training_questions_whatever_is_predicted():
     # how many: 2, right twice; what: blue before red by alphabet, right once; the third kind was never asked
     assert found(Majority(corpus=TRAINING)) == pytest.approx({"accuracy_majority": 75.0})
+
+
+def test_characters_that_are_as_good_as_a_space():
+    """What a tokenizer that cuts at underscores writes, where the labels have some."""
+    metric = Accuracy(reference="answer", spaces="_")
+    pairs = [
+        ("garbage _ bin", "garbage_bin"),
+        ("night stand", "night_stand"),
+        ("bin", "garbage_bin"),
+    ]
+    result = metric.result(total(metric.stats(said, (gold,)) for said, gold in pairs))
+    assert round(result["accuracy"], 2) == 66.67
+    plain = Accuracy(reference="answer")
+    assert plain.result(plain.stats("garbage _ bin", ("garbage_bin",)))["accuracy"] == 0

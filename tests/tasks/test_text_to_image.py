@@ -59,7 +59,7 @@ class Plan:
 
 
 def planned(**changes):
-    decoding = Sampling(max_length=7, min_length=7)
+    decoding = Sampling(max_length=7, min_length=7, stages=((2, 13, 15), (4, 4, 12)))
     return dataclasses.replace(TASK, plan=Plan(), decoding=decoding, **changes)
 
 
@@ -81,6 +81,9 @@ def test_a_plan_has_tokens_of_its_own():
         planned().check(more, batch())
     with pytest.raises(ValueError, match="vocab_size 13, expected 16: .* and 3 of a plan"):
         planned().check(model(), with_plan(14, 13))
+    free = dataclasses.replace(planned(), decoding=Sampling(max_length=7, min_length=7))
+    with pytest.raises(ValueError, match=r"stages \(\), expected \(\(2, 13, 15\), \(4, 4, 12\)\)"):
+        free.check(more, with_plan(14, 13))
     with pytest.raises(ValueError, match="max_length 5 and min_length 5, expected 7 of both"):
         dataclasses.replace(TASK, plan=Plan()).check(more, with_plan(14, 13))
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vlm_jax.data.datasets.scenes_layout import SPLITS, generate
+from vlm_jax.data.datasets.scenes_layout import RADII, SPLITS, generate
 from vlm_jax.text.scene_judge import Scene, SceneObject
-from vlm_jax.text.scene_plan import ScenePlan
+from vlm_jax.text.scene_plan import LARGE, ScenePlan
 
 PLAN = ScenePlan()
 STAR = SceneObject(shape="star", color="yellow", size="small", x=40, y=7, radius=5)
@@ -32,6 +32,10 @@ def test_every_scene_comes_back(split):
         assert PLAN.decode(PLAN.encode(scene)) == dataclasses.replace(scene, background=0)
 
 
+def test_sizes_are_those_of_the_scenes():
+    assert max(RADII["small"]) < LARGE <= min(RADII["large"])
+
+
 def test_what_is_no_plan_is_no_scene():
     numbers = PLAN.encode(Scene(objects=(STAR,)))
     for place, number in ((0, 8), (1, 1), (2, 0), (4, 156)):
@@ -44,5 +48,5 @@ def test_what_is_no_plan_is_no_scene():
 def test_a_scene_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"5 objects, expected at most 4; try .*num_objects=5"):
         PLAN.encode(Scene(objects=(STAR,) * 5))
-    with pytest.raises(ValueError, match="radius of 16 pixels"):
+    with pytest.raises(ValueError, match="radius 16, expected one of 0 ... 15"):
         PLAN.encode(Scene(objects=(dataclasses.replace(STAR, radius=16),)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm_jax.data.text_transforms import text_at
 from vlm_jax.text.scene_judge import Scene
 from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Example
 
@@ -39,7 +40,10 @@ class CodesToTarget:
             )
         numbers = codes[:, 0]
         if self.plan is not None:
-            planned = self.plan.encode(Scene.from_json(example["scene"]))
+            try:
+                planned = self.plan.encode(Scene.from_json(text_at(example, "scene", self)))
+            except ValueError as error:
+                raise ValueError(f"CodesToTarget: example {int(example['id'])}: {error}") from error
             numbers = np.concatenate([planned + self.num_codes, numbers])
         tokens = np.concatenate([[BOS], numbers + NUM_SPECIAL, [EOS]])
         return {**rest, self.output: tokens.astype(np.int32)}

@@ -116,12 +116,13 @@ class TokenizeAnswer:
     """The prompt of an example, its text at `key` and EOS -> `target` Int32[max_length], and `predicted`
     Bool[max_length-1]: the labels that are of the answer, and EOS.
 
-    An answer too long loses its last words and keeps its EOS. An example with no room for any of its answer is left out
+    An answer too long, for `max_length` or for `max_answer` tokens with EOS, loses its last words and keeps its EOS. An example with no room for any of its answer is left out
     and counted, and stops a run where it is no exception: it would have nothing to learn.
     """
 
     prompt: Prompt
     max_length: int
+    max_answer: int | None = None
     key: str = "answer"
     output: str = "target"
 
@@ -134,6 +135,8 @@ class TokenizeAnswer:
                 f"example {int(example['id'])}",
                 f"its prompt has {len(before)} tokens, which leave no room for the answer in {self.max_length}",
             )
+        if self.max_answer is not None:
+            room = min(room, self.max_answer - 1)
         answer = [*answer[:room], EOS]
         target = np.full(self.max_length, PAD, np.int32)
         target[: len(before) + len(answer)] = before + answer

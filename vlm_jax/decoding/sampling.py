@@ -61,7 +61,11 @@ class Sampling:
         if any(not (0 < count and 0 <= first <= last) for count, first, last in self.stages):
             raise ValueError(
                 f"Sampling(stages={self.stages}): expected (count, first, last) of each, a count of at least 1 and "
-                "first <= last"
+                "0 <= first <= last"
+            )
+        if sum(count for count, _, _ in self.stages) > self.max_length:
+            raise ValueError(
+                f"Sampling(stages={self.stages}): their counts are more than max_length, {self.max_length}"
             )
         if not self.temperature >= 0:
             raise ValueError(
@@ -99,6 +103,8 @@ class Sampling:
 def in_stage(stages: tuple[tuple[int, int, int], ...], logits: Array, length: Array) -> Array:
     """Float[rows v] with -inf for what is not of the stage that the token after `length` others is in."""
     ids, start = jnp.arange(logits.shape[-1]), 0
+    if any(last >= logits.shape[-1] for _, _, last in stages):
+        raise ValueError(f"stages = {stages} names a token beyond the {logits.shape[-1]} logits")
     for count, first, last in stages:
         here = (start <= length) & (length < start + count)
         logits = jnp.where(here & ((ids < first) | (ids > last)), -jnp.inf, logits)

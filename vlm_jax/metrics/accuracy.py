@@ -18,12 +18,21 @@ class Accuracy:
 
     F1 of a class is 2 tp / (2 tp + fp + fn); the macro F1 is its mean over the classes that occur, as gold or as a
     prediction. There is one gold label, the first reference.
+
+    `spaces` are characters that are as good as a space: with "_" a "garbage _ bin", as a tokenizer that cuts there writes it,
+    is the label "garbage_bin".
     """
 
     reference: str = "label"
+    spaces: str = ""
 
     def stats(self, prediction: str, references: Sequence[str]) -> Confusion:
-        return Confusion(counts=Counter({(references[0], prediction): 1}))
+        return Confusion(counts=Counter({(self._plain(references[0]), self._plain(prediction)): 1}))
+
+    def _plain(self, label: str) -> str:
+        if not self.spaces:
+            return label
+        return " ".join(label.translate(dict.fromkeys(map(ord, self.spaces), " ")).split())
 
     def result(self, stats: Confusion) -> dict[str, float]:
         gold, predicted, right = Counter(), Counter(), Counter()

@@ -26,7 +26,8 @@ class TextToImage(Painting):
     painted; `guidance` is that of guidance.py: 1 for none.
 
     With a `plan` of m tokens (text.scene_plan.ScenePlan) what stands where is written before the codes: batch["target"]
-    [b m+n+2], made by CodesToTarget of the same plan.
+    [b m+n+2], made by CodesToTarget of the same plan; `decoding` writes m + n + 1 tokens in the `stages` of `stages_of`, and the
+    loss is a mean over both, not to be compared with that of codes alone.
     """
 
     tokenizer: Any
@@ -116,6 +117,7 @@ class TextToImage(Painting):
                 f"{model.text_encoder.vocab_size}; give both the same number"
             )
         self._check_length(places)
+        self._check_stages(places, codes)
         target = np.asarray(batch["target"])[np.asarray(batch["valid"])]
         ids = np.asarray(batch["id"])[np.asarray(batch["valid"])]
         before, inner = np.split(target[:, 1:-1], [self.num_planned], axis=1)
@@ -124,11 +126,23 @@ class TextToImage(Painting):
         wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= beyond).any(1)
         wrong |= (before < beyond).any(1) | (before >= decoder.vocab_size).any(1)
         if target.shape[1] != self.num_planned + places + 2 or wrong.any():
-            planned = f"{self.num_planned} tokens of a plan from {beyond} on, " if self.plan else ""
+            planned = (
+                f"{self.num_planned} tokens of a plan from {beyond} on, "
+                if self.plan is not None
+                else ""
+            )
             row = int(wrong.argmax())
             raise ValueError(
                 f"example id {ids[row]}: its target begins with {target[row, :3].tolist()} and is {target.shape[1]} long; "
                 f"expected BOS, {planned}{places} codes from {NUM_SPECIAL} to {beyond - 1}, EOS: make it with data.codes.CodesToTarget"
+            )
+
+    def _check_stages(self, places: int, codes: int) -> None:
+        stages = stages_of(self.plan, places, codes)
+        if getattr(self.decoding, "stages", ()) != stages:
+            raise ValueError(
+                f"decoding has stages {getattr(self.decoding, 'stages', ())}, expected {stages}: {self.num_planned} tokens of a "
+                f"plan, then {places} codes"
             )
 
     def _check_length(self, places: int) -> None:
@@ -136,14 +150,25 @@ class TextToImage(Painting):
         expected = self.num_planned + places + 1
         if given != (expected, expected):
             raise ValueError(
-                f"decoding has max_length {given[0]} and min_length {given[1]}, expected {expected} of both: a code for "
-                f"each place of the picture after {self.num_planned} tokens of a plan, and EOS"
+                f"decoding has max_length {given[0]} and min_length {given[1]}, expected {expected} of both: "
+                f"{self.num_planned} tokens of a plan, a code for each of {places} places of the picture, and EOS"
             )
 
     def _prompted(self, batch: Batch, rngs: dict, train: bool) -> Batch:
         if not (train and self.prompt_dropout):
             return batch
         return self.with_dropped_prompts(batch, rngs["noise"])
+
+
+def stages_of(plan: Any, places: int, codes: int) -> tuple[tuple[int, int, int], ...]:
+    """`Sampling.stages` of a plan and then so many places with one of so many codes each; () without a plan."""
+    if plan is None:
+        return ()
+    beyond = codes + NUM_SPECIAL
+    return (
+        (plan.length, beyond, beyond + plan.vocab_size - 1),
+        (places, NUM_SPECIAL, beyond - 1),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

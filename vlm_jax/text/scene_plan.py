@@ -11,6 +11,7 @@ from vlm_jax.text.scene_language import COLORS, SHAPES
 NOTHING = 0
 RADII = 16  # pixels, and none as large
 PARTS = (COLORS, SHAPES, range(RADII), range(PICTURE_SIZE), range(PICTURE_SIZE))
+NAMES = ("color", "shape", "radius", "x", "y")
 STARTS = np.cumsum([NOTHING + 1, *map(len, PARTS)])
 LARGE = 8  # pixels, the least radius of what is called large
 
@@ -43,10 +44,11 @@ class ScenePlan:
             )
         numbers = np.full((self.num_objects, len(PARTS)), NOTHING, np.int32)
         for row, each in zip(numbers, sorted(scene.objects, key=lambda each: each.x)):
-            values = (each.color, each.shape, each.radius, each.x, each.y)
-            if values[2] not in PARTS[2]:
-                raise ValueError(f"a radius of {each.radius} pixels, expected less than {RADII}")
-            row[:] = [start + part.index(v) for start, part, v in zip(STARTS, PARTS, values)]
+            for i, (name, part) in enumerate(zip(NAMES, PARTS)):
+                value = getattr(each, name)
+                if value not in part:
+                    raise ValueError(f"{name} {value!r}, expected one of {part[0]} ... {part[-1]}")
+                row[i] = STARTS[i] + part.index(value)
         return numbers.ravel()
 
     def decode(self, numbers: Sequence[int]) -> Scene | None:

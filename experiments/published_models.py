@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments import prompted_scenes
+from experiments import answerers, prompted_scenes
+from experiments.captioners import NUM_PAIRS
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
 from vlm_jax.data.pipeline import Pipeline
@@ -18,8 +19,8 @@ from vlm_jax.pretrained.weights import PublishedWeights, read, tokenizer_of
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.lora import Lora
 
-CAPTIONS = {"scenes": 40_000, "flickr8k": 30_000}  # to train on
-QUESTIONS = {"scenes": 74_407, "daquar": 5_599}
+CAPTIONS = {"scenes": 40_000, "flickr8k": NUM_PAIRS}  # to train on
+QUESTIONS = {"scenes": answerers.SCENES, "daquar": answerers.DAQUAR}
 SPLITS = {
     "scenes": ("train", "validation", "test", "test_unseen"),
     "flickr8k": ("train", "validation", "test"),
@@ -27,7 +28,7 @@ SPLITS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Opened:
     """A folder in Hugging Face's layout, or owner/name at the commit `revision`: all but its weights."""
 
@@ -45,7 +46,7 @@ class Opened:
 
 
 def opened(weights: str, revision: str = "") -> Opened:
-    """UserError where the folder has no tokenizer or no preprocessor, or its model does not write about pictures."""
+    """An error in words where the folder has no tokenizer or no preprocessor, or its model does not write about pictures."""
     if not weights:
         raise UserError(
             "--weights: given nothing, expected a folder in Hugging Face's layout or owner/name; try --weights DIR"
@@ -58,7 +59,13 @@ def opened(weights: str, revision: str = "") -> Opened:
     family, _ = read(folder, tokenizer)
     prompts.check(family, f"--weights: {weights}")
     transforms = processors.transforms(folder.preprocessor, folder.config.get("model_type"))
-    return Opened(weights, revision or None, family, tokenizer, transforms)
+    return Opened(
+        weights=weights,
+        revision=revision or None,
+        family=family,
+        tokenizer=tokenizer,
+        transforms=transforms,
+    )
 
 
 def records(data: str, known: Iterable[str], config: str | None = None) -> dict[str, Source]:
@@ -74,8 +81,8 @@ def asked(
     train: Source,
     *,
     first: tuple = (),
-    question: str,
-    words: int,
+    question: str = prompts.QUESTION,
+    words: int = 0,
     key: str,
     max_answer: int,
     batch_size: int,
@@ -83,10 +90,20 @@ def asked(
     """Pipelines over `train` and the held-out `sources`: the pictures as the model wants them, what it is asked in the form
     that its weights were trained on, and its answer, the text at `key`, of at most `max_answer` tokens with EOS.
 
-    `first` makes one example of a held-out one, `question` and `words` are those of `prompt_of`.
+    `first` makes one example of a held-out one. What is asked is the example's "question", of at most so many `words` (tokens;
+    where the question is read beside the picture, a longer one is cut, elsewhere such an example is left out), or another
+    `question`, the same for all, "" being "caption en" where something has to be asked.
     """
+    captions = question != prompts.QUESTION
+    if captions and found.family.template is None and question:
+        raise UserError(f"--asked: {found.weights} only captions; leave it out")
+    question = question or "caption en"
     prompt = prompts.prompt_of(
-        found.family, found.tokenizer, found.transforms, words=words, question=question
+        found.family,
+        found.tokenizer,
+        found.transforms,
+        words=len(found.tokenizer.encode(question)) if captions else words,
+        question=question,
     )
     length = max_answer + (prompt.length if isinstance(prompt, Prompt) else 1)
     most = getattr(found.family.model.decoder, "max_length", None) or length
@@ -104,7 +121,7 @@ def asked(
             )
     before: tuple = ()
     if isinstance(prompt, Prompt):
-        before = (TokenizeAnswer(prompt=prompt, max_length=length, key=key),)
+        before = (TokenizeAnswer(prompt=prompt, max_length=length, max_answer=max_answer, key=key),)
         keys, more = ("image", "target", "predicted"), (prompt,)
     else:
         target = Tokenize(tokenizer=found.tokenizer, max_length=length, key=key)
@@ -139,7 +156,10 @@ def begun(
 ) -> Experiment:
     """From the published weights on: all of them, or where `adapt` is a rule for linear layers by low-rank updates."""
     model = found.family.model
+    if rank and not adapt:
+        raise UserError(f"--rank: given {rank} without --adapt RULE, which says of which layers")
     if adapt:
+        rank = rank or 8
         model = Lora(model=model, rules=(adapt,), rank=rank, alpha=2.0 * rank)
     return dataclasses.replace(
         experiment,
