@@ -90,8 +90,8 @@ def _lex(text: str) -> list[str]:
     end = len(text)
     text += "\n\n"  # patterns may look two characters ahead
     words: list[str] = []
-    hopeless: dict[_Rule, int] = {}  # a rule with a reach cannot match before this place
-    at = 0
+    hopeless: dict[int, int] = {}  # a rule with a reach cannot match before this place
+    alphanumeric, at = _alphanumeric().match, 0
     while at < end:
         plain = _PLAIN.match(text, at)
         if plain:
@@ -100,23 +100,20 @@ def _lex(text: str) -> list[str]:
             at = plain.end()
             continue
         longest, word_end, action = 0, at + 1, _drop
-        run_end = _alphanumeric().match(text, at).end()
-        for rule in _rules_at(text[at], text[run_end] if run_end > at else ""):
-            if at < hopeless.get(rule, 0):
+        run_end = alphanumeric(text, at).end()
+        for number, matched, reached, acts in _rules_at(
+            text[at], text[run_end] if run_end > at else ""
+        ):
+            if reached and at < hopeless.get(number, 0):
                 continue
-            match = rule.pattern.match(text, at)
+            match = matched(text, at)
             if match is None:
-                if rule.reach:
-                    reach = rule.reach.match(text, at)
-                    hopeless[rule] = reach.end() if reach else at + 1
+                if reached:
+                    reach = reached(text, at)
+                    hopeless[number] = reach.end() if reach else at + 1
             elif match.end() > longest:
-                longest, word_end, action = (
-                    match.end(),
-                    match.end(match.lastindex or 0),
-                    rule.action,
-                )
-        word = action(text[at:word_end])
-        if word:
+                longest, word_end, action = match.end(), match.end(match.lastindex or 0), acts
+        if action is not _drop and (word := action(text[at:word_end])):
             words.append(word.lower())
         at = word_end
     return words
@@ -131,15 +128,15 @@ class _Rule(NamedTuple):
     # there as well: then no text is read twice, and 10,000 characters cannot cost 10,000^2 steps.
     reach: re.Pattern | None
 
-    def __hash__(self) -> int:
-        return id(self)
-
 
 @functools.cache
-def _rules_at(first: str, after: str) -> tuple[_Rule, ...]:
+def _rules_at(
+    first: str, after: str
+) -> tuple[tuple[int, Callable, Callable | None, Callable], ...]:
+    """Number, pattern's and reach's match, action of the rules that may match there."""
     return tuple(
-        rule
-        for rule in _rules()
+        (number, rule.pattern.match, rule.reach and rule.reach.match, rule.action)
+        for number, rule in enumerate(_rules())
         if rule.first.match(first) and not (after and rule.after and not rule.after.match(after))
     )
 
