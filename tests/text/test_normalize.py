@@ -148,7 +148,7 @@ def test_ten_thousand_characters_take_a_tenth_of_a_second(tail):
     for unit in filter(None, (piece.strip("\n").replace("\t", " ") for piece in SLOW)):
         text = (unit * 10_000)[:10_000] + tail
         seconds = []
-        for _ in range(3):  # the best of three: other processes share this machine
+        for _ in range(10):  # the best of ten: other processes share this machine
             begin = time.process_time()
             ptb_tokenize(text)
             seconds.append(time.process_time() - begin)
