@@ -99,15 +99,7 @@ def columns(
 ) -> Experiment:
     """The Transformer, column after column: from left to right, as a prompt names what is to be painted. At the end also
     the best of eight pictures each, in the eyes of the captioner of the run `eyes`; "" for none."""
-    experiment = _painter(
-        _decoder(levels),
-        tokenizer,
-        levels,
-        by_columns=True,
-        num_steps=train_steps,
-        batch_size=batch_size,
-    )
-    return _with_best_of(experiment, 8, eyes) if eyes else experiment
+    return _by_columns(None, tokenizer, eyes, levels, train_steps, batch_size)
 
 
 def planned(
@@ -118,17 +110,7 @@ def planned(
     batch_size: int = 32,
 ) -> Experiment:
     """As `columns`, after twenty numbers that say what stands where, written with temperature 0.7; 5,000 steps."""
-    plan = ScenePlan()
-    experiment = _painter(
-        _decoder(levels, plan=plan),
-        tokenizer,
-        levels,
-        by_columns=True,
-        plan=plan,
-        num_steps=train_steps,
-        batch_size=batch_size,
-    )
-    return _with_best_of(experiment, 8, eyes) if eyes else experiment
+    return _by_columns(ScenePlan(), tokenizer, eyes, levels, train_steps, batch_size)
 
 
 def lstm(
@@ -171,6 +153,26 @@ def smoke() -> Experiment:
     prompts = dataclasses.replace(evaluation.data, batch_size=4)
     evaluation = dataclasses.replace(evaluation, data=prompts, every=None, max_batches=1)
     return dataclasses.replace(tiny, evaluations=(evaluation,), log_every=1)
+
+
+def _by_columns(
+    plan: ScenePlan | None,
+    tokenizer: str,
+    eyes: str,
+    levels: str,
+    num_steps: int,
+    batch_size: int,
+) -> Experiment:
+    experiment = _painter(
+        _decoder(levels, plan=plan),
+        tokenizer,
+        levels,
+        by_columns=True,
+        plan=plan,
+        num_steps=num_steps,
+        batch_size=batch_size,
+    )
+    return _with_best_of(experiment, 8, eyes) if eyes else experiment
 
 
 def _with_best_of(experiment: Experiment, candidates: int, eyes: str) -> Experiment:

@@ -129,24 +129,55 @@ def _prompted(
     batch_size: int,
 ) -> PromptedScenes:
     answer = TokenizeAnswer(prompt=prompt, max_length=prompt.length + max_answer, key=key)
+    return pipelines(
+        prompt.tokenizer,
+        sources,
+        train,
+        before=(SCALE,),
+        first=first,
+        asked=(prompt,),
+        answered=(answer,),
+        keys=("image", "target", "predicted"),
+        max_answer=max_answer,
+        batch_size=batch_size,
+        eval_batch_size=100,
+    )
+
+
+def pipelines(
+    tokenizer: Any,
+    sources: dict[str, Source],
+    train: Source,
+    *,
+    before: tuple,
+    first: tuple,
+    asked: tuple,
+    answered: tuple,
+    keys: tuple[str, ...],
+    max_answer: int,
+    batch_size: int,
+    eval_batch_size: int,
+) -> PromptedScenes:
+    """Over `train` and the `sources` but theirs: `before` of the picture, `answered` of the text, of which `keys` stay; of held-out
+    examples `first` makes one text, and `asked` what is given where nobody has the answer, which stays too."""
 
     def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
-        keys = ("image", "target", "predicted") + (() if train else ("prompt",))
+        kept = keys if train else (*keys, *(each.output for each in asked))
         return Pipeline(
             source=source,
-            transforms=(SCALE, *transforms, answer, Keep(keys=keys)),
-            batch_size=batch_size if train else 100,
+            transforms=(*before, *transforms, *answered, Keep(keys=kept)),
+            batch_size=batch_size if train else eval_batch_size,
             train=train,
             num_workers=1,
         )
 
     held_out = {
-        split: pipeline(source, *first, prompt)
+        split: pipeline(source, *first, *asked)
         for split, source in sources.items()
         if split != "train"
     }
     return PromptedScenes(
-        tokenizer=prompt.tokenizer,
+        tokenizer=tokenizer,
         max_answer=max_answer,
         train=pipeline(train, train=True),
         held_out=held_out,

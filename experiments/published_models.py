@@ -8,10 +8,9 @@ from experiments import answerers, prompted_scenes
 from experiments.captioners import NUM_PAIRS
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
-from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import Prompt, TokenizeAnswer
 from vlm_jax.data.source import Source, Tfds
-from vlm_jax.data.text_transforms import Keep, Tokenize
+from vlm_jax.data.text_transforms import Tokenize
 from vlm_jax.pretrained import processors, prompts
 from vlm_jax.pretrained.folder import open_folder
 from vlm_jax.pretrained.settings import Family
@@ -119,35 +118,28 @@ def asked(
                 f"--max_question: given {words}, and two more, but {found.weights} has positions for {most}; try "
                 f"--max_question {most - 2}"
             )
-    before: tuple = ()
+    asked: tuple = ()
     if isinstance(prompt, Prompt):
-        before = (TokenizeAnswer(prompt=prompt, max_length=length, max_answer=max_answer, key=key),)
-        keys, more = ("image", "target", "predicted"), (prompt,)
+        answered = (
+            TokenizeAnswer(prompt=prompt, max_length=length, max_answer=max_answer, key=key),
+        )
+        keys, asked = ("image", "target", "predicted"), (prompt,)
     else:
         target = Tokenize(tokenizer=found.tokenizer, max_length=length, key=key)
-        before, more = (target,) if prompt is None else (prompt, target), ()
+        answered = (target,) if prompt is None else (prompt, target)
         keys = ("image", "target") if prompt is None else ("image", "text", "target")
-
-    def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
-        kept = keys if train else (*keys, *(each.output for each in more))
-        return Pipeline(
-            source=source,
-            transforms=(*found.transforms, *transforms, *before, Keep(keys=kept)),
-            batch_size=batch_size,
-            train=train,
-            num_workers=1,
-        )
-
-    held_out = {
-        split: pipeline(source, *first, *more)
-        for split, source in sources.items()
-        if split != "train"
-    }
-    return PromptedScenes(
-        tokenizer=found.tokenizer,
+    return prompted_scenes.pipelines(
+        found.tokenizer,
+        sources,
+        train,
+        before=found.transforms,
+        first=first,
+        asked=asked,
+        answered=answered,
+        keys=keys,
         max_answer=max_answer,
-        train=pipeline(train, train=True),
-        held_out=held_out,
+        batch_size=batch_size,
+        eval_batch_size=batch_size,
     )
 
 
