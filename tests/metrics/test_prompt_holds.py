@@ -5,7 +5,8 @@ import pytest
 
 from tests.text.test_scene_reader import drawn
 from vlm_jax.metrics.base import total
-from vlm_jax.metrics.prompt_holds import PromptHolds
+from vlm_jax.metrics.prompt_holds import PlanHolds, PromptHolds
+from vlm_jax.text.scene_reader import read_scene
 
 PICTURE = drawn(("circle", "red", 12, 12, 9), ("square", "blue", 44, 44, 5))
 
@@ -39,6 +40,18 @@ def test_facts_by_hand_and_prompts_by_their_number_of_objects():
 
 def test_what_is_no_prompt_of_the_language_does_not_hold():
     assert of("", "ein roter Kreis") == {"prompt_holds": 0, "prompt_facts": 0}
+
+
+def test_a_plan_is_held_against_its_prompt_and_no_plan_holds_nothing():
+    metric = PlanHolds()
+    scene = read_scene(PICTURE)
+    prompts = ("a red circle left of a small blue square", "a red circle", "a red square")
+    stats = [metric.stats(scene, (prompt,)) for prompt in prompts]
+    assert [each.holding for each in stats] == [1, 0, 0]
+    found = metric.result(total([*stats, metric.stats(None, ("a red circle",))]))
+    assert found == {"plan_holds": 25}
+    with pytest.raises(ValueError, match="given 2 prompts for one picture"):
+        metric.stats(scene, ("a red circle", "a star"))
 
 
 def test_another_picture_and_other_references_are_refused_by_what_they_are():

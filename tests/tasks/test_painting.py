@@ -129,10 +129,13 @@ def test_of_several_candidates_the_best_for_each_prompt_is_shown():
     images = np.arange(12, dtype=np.float32).reshape(2, 6, 1, 1, 1) / 12
     task = Painting(num_samples=2, candidates=3, ranking=brightness)
     assert task.num_made == 6
-    best = task.best(jnp.asarray(images), BATCH)
-    np.testing.assert_allclose(12 * best.ravel(), [2, 5, 6, 9], rtol=1e-6)
+    plans = np.arange(24).reshape(2, 6, 2)
+    made = Painted(images=jnp.asarray(images), plans=jnp.asarray(plans))
+    best = task.best(made, BATCH)
+    np.testing.assert_allclose(12 * best.images.ravel(), [2, 5, 6, 9], rtol=1e-6)
+    np.testing.assert_array_equal(best.plans, [[[4, 5], [10, 11]], [[12, 13], [18, 19]]])
     one = Painting(num_samples=6, ranking=brightness)
-    assert one.best(images, BATCH) is images
+    assert one.best(made, BATCH) is made
 
 
 def test_a_ranking_says_whose_eyes_it_has():

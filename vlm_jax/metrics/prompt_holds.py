@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlm_jax.metrics.base import Stats
-from vlm_jax.text.scene_judge import Verdict, judge
+from vlm_jax.text.scene_judge import Scene, Verdict, judge
 from vlm_jax.text.scene_language import parse
 from vlm_jax.text.scene_reader import read_scene
 
@@ -37,13 +37,9 @@ class PromptHolds:
     reference: str = "prompt"
 
     def stats(self, prediction: np.ndarray, references: Sequence[str]) -> PromptStats:
-        if len(references) != 1:
-            raise ValueError(
-                f"given {len(references)} prompts for one picture, expected one; are the references "
-                f"{self.reference!r} those of data.prompts.Prompted?"
-            )
-        verdict = verdict_of(prediction, references[0])
-        facts = parse(references[0])
+        prompt = _one(references, self.reference)
+        verdict = verdict_of(prediction, prompt)
+        facts = parse(prompt)
         number = 0 if facts is None else len(facts.mentions)
         return PromptStats(
             pictures=Counter({number: 1}),
@@ -65,9 +61,43 @@ class PromptHolds:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class PlanStats(Stats):
+    """Counts over plans."""
+
+    plans: int
+    holding: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlanHolds:
+    """A prediction is what was planned before a picture, a Scene or None, the reference its prompt: `plan_holds`, plans that are
+    of all that the prompt says, times 100. The picture may show something else."""
+
+    reference: str = "prompt"
+
+    def stats(self, prediction: Scene | None, references: Sequence[str]) -> PlanStats:
+        prompt = _one(references, self.reference)
+        return PlanStats(
+            plans=1, holding=int(prediction is not None and judge(prompt, prediction).right)
+        )
+
+    def result(self, stats: PlanStats) -> dict[str, float]:
+        return {"plan_holds": _percent(stats.holding, stats.plans)}
+
+
 def verdict_of(picture: np.ndarray, prompt: str) -> Verdict:
     """How the prompt fares against what the picture, uint8 [64 64 3], shows; `right` where the whole of it holds."""
     return judge(prompt, read_scene(picture))
+
+
+def _one(references: Sequence[str], name: str) -> str:
+    if len(references) != 1:
+        raise ValueError(
+            f"given {len(references)} prompts for one picture, expected one; are the references "
+            f"{name!r} those of data.prompts.Prompted?"
+        )
+    return references[0]
 
 
 def _percent(part: int, whole: int) -> float:

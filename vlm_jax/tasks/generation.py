@@ -24,7 +24,8 @@ class Generation(Measured):
     A model may add to what is minimised by sowing a value a row [b] in the collection "losses"; those rows are
     summed and divided by the same number of tokens, which keeps the paper's ratio between the two
     (Xu et al. 2015, eq. 14, sums both over a sentence) and splits exactly over micro-batches and devices.
-    "loss" in the metrics is the plain cross-entropy, without smoothing and without what was sown.
+    A batch may have the `weight` [b l-1] of each label's cross-entropy; the divisor stays the number of tokens.
+    "loss" in the metrics is the plain cross-entropy, without smoothing, weights and what was sown.
     """
 
     tokenizer: Any
@@ -50,6 +51,8 @@ class Generation(Measured):
             minimised = softmax_cross_entropy(logits, labels, self.label_smoothing)
         else:
             minimised = nll
+        if "weight" in batch:
+            minimised = minimised * batch["weight"]
         count = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
         objective = jnp.where(mask, minimised, 0.0).sum() / count
         for sown in jax.tree.leaves(updated.pop("losses", {})):

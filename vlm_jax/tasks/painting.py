@@ -17,6 +17,9 @@ class Painted(NamedTuple):
     """What was made of each prompt of a batch."""
 
     images: Array  # Float[b s h w c] in [0, 1], s samples a prompt
+    plans: Array | None = (
+        None  # Int[b s m], what was written before them (text.scene_plan.ScenePlan)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,16 +74,21 @@ class Painting(Measured):
         """Pictures that are made of a prompt, those that are not shown among them."""
         return self.num_samples * self.candidates
 
-    def best(self, images: Array, batch: Batch) -> Array:
-        """Of pictures [b num_made h w c] in [0, 1] the best of each `candidates`, [b num_samples h w c]."""
+    def best(self, made: Painted, batch: Batch) -> Painted:
+        """Of `num_made` pictures a prompt the best of each `candidates`: `num_samples` of them, with what belongs to them."""
         if self.candidates == 1:
-            return images
-        rows, shape = images.shape[0], images.shape[2:]
+            return made
+        rows, shape = made.images.shape[0], made.images.shape[2:]
         text = jnp.repeat(batch["text"], self.num_made, axis=0)
-        scores = self.ranking(self.scaled(images.reshape(-1, *shape)), text)
+        scores = self.ranking(self.scaled(made.images.reshape(-1, *shape)), text)
         best = scores.reshape(rows, self.num_samples, self.candidates).argmax(-1)
-        each = images.reshape(rows, self.num_samples, self.candidates, *shape)
-        return jnp.take_along_axis(each, best[..., None, None, None, None], axis=2)[:, :, 0]
+
+        def taken(x):
+            each = x.reshape(rows, self.num_samples, self.candidates, *x.shape[2:])
+            index = best.reshape(*best.shape, *(1,) * (each.ndim - 2))
+            return jnp.take_along_axis(each, index, axis=2)[:, :, 0]
+
+        return jax.tree.map(taken, made)
 
     def with_dropped_prompts(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with some of its prompts empty, each row by itself. For training; `key` is rngs["noise"], or one
@@ -102,13 +110,16 @@ class Painting(Measured):
         return between(memory, encoded(batch["text_to"]), batch["share"])
 
     def examples(self, predictions: Painted, batch: Batch) -> list[dict[str, Any]]:
-        """`pictures`, uint8 [s h w c], and where the batch has it `picture`, the real one, uint8 [h w c]."""
+        """`pictures`, uint8 [s h w c], their `plans`, Int[s m], where they have any, and where the batch has it `picture`, the
+        real one, uint8 [h w c]."""
         made = as_bytes(predictions.images)
+        plans = None if predictions.plans is None else np.asarray(predictions.plans)
         real = as_bytes(self.shown(np.asarray(batch["image"]))) if "image" in batch else None
         return [
             {
                 "id": int(batch["id"][row]),
                 "pictures": made[row],
+                **({} if plans is None else {"plans": plans[row]}),
                 **({} if real is None else {"picture": real[row]}),
             }
             for row in np.flatnonzero(np.asarray(batch["valid"]))
@@ -118,14 +129,18 @@ class Painting(Measured):
         if not self.metrics:  # there may be no references
             return {}
 
-        def of(picture, gold):
-            return lambda metric: stats_of(metric, picture, gold)
+        def of(example, sample, gold):
+            return lambda metric: stats_of(metric, self.judged(metric, example, sample), gold)
 
         return self.added(
-            of(picture, gold)
+            of(example, sample, gold)
             for example, gold in self._with_gold(predictions, batch, references)
-            for picture in example["pictures"]
+            for sample in range(len(example["pictures"]))
         )
+
+    def judged(self, metric: Metric, example: dict[str, Any], sample: int) -> Any:
+        """What of an example the metric is given: the picture."""
+        return example["pictures"][sample]
 
     def _with_gold(
         self, predictions: Painted, batch: Batch, references: References

@@ -118,7 +118,7 @@ class RectifiedFlow(Painting):
 
             found = self.integrator(guided, start)
         images = self.shown(found).reshape(rows, samples, *model.image_shape)
-        return Painted(images=self.best(images, batch))
+        return self.best(Painted(images=images), batch)
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)

@@ -10,7 +10,7 @@ import numpy as np
 from vlm_jax.decoding import guidance
 from vlm_jax.decoding.base import Decoded
 from vlm_jax.decoding.masked import MASK, least, masked_share
-from vlm_jax.metrics.base import Mean
+from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
 from vlm_jax.tasks.generation import Generation, write
 from vlm_jax.tasks.painting import Painted, Painting, no_prompt
@@ -27,13 +27,17 @@ class TextToImage(Painting):
 
     With a `plan` of m tokens (text.scene_plan.ScenePlan) what stands where is written before the codes: batch["target"]
     [b m+n+2], made by CodesToTarget of the same plan; `decoding` writes m + n + 1 tokens in the `stages` of `stages_of`, and the
-    loss is a mean over both, not to be compared with that of codes alone.
+    loss is a mean over both, not to be compared with that of codes alone. `plan_metrics` are given what was planned, a Scene
+    or None. In training the code of a cell that no object of the plan reaches counts `background_weight` (what is painted
+    there is noise to a prompt, and most of a picture).
     """
 
     tokenizer: Any
     decoding: Any
     guidance: float = 1.0
     plan: Any = None
+    plan_metrics: tuple[Metric, ...] = ()
+    background_weight: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,11 +52,32 @@ class TextToImage(Painting):
                 f"guidance {self.guidance} leaves pictures without a prompt behind, which a model learns from "
                 "prompt_dropout only; given 0, try 0.1"
             )
+        if self.plan is None and (self.plan_metrics or self.background_weight != 1.0):
+            raise ValueError(
+                f"given plan_metrics {self.plan_metrics} and background_weight {self.background_weight} without a plan; leave "
+                "them out, or try plan=ScenePlan()"
+            )
+        if not 0.0 < self.background_weight <= 1.0:
+            raise ValueError(
+                f"background_weight is {self.background_weight}, expected 0 < background_weight <= 1"
+            )
+
+    def named_metrics(self) -> list[tuple[str, Any]]:
+        more = [(f"plan {number}", metric) for number, metric in enumerate(self.plan_metrics)]
+        return [*super().named_metrics(), *more]
+
+    def judged(self, metric: Metric, example: dict[str, Any], sample: int) -> Any:
+        if metric in self.plan_metrics:
+            return self.plan.decode(example["plans"][sample])
+        return super().judged(metric, example, sample)
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         batch = self._prompted(batch, rngs, train)
+        if self.background_weight != 1.0:
+            weight = self._weight(model.image_tokenizer, batch["target"])
+            batch = {**batch, "weight": weight}
         writing = Generation(tokenizer=None, decoding=self.decoding)
         return writing.loss(model, variables, batch, rngs=rngs, train=train)
 
@@ -67,7 +92,10 @@ class TextToImage(Painting):
         tokens = written.tokens[..., first : first + model.image_tokenizer.num_places]  # [b s n]
         images = model.apply(variables, tokens.reshape(-1, tokens.shape[-1]), method="paint")
         images = self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:]))
-        return Painted(images=self.best(images, batch))
+        plans = None
+        if self.plan is not None:
+            plans = written.tokens[..., :first] - _beyond(model.image_tokenizer)
+        return self.best(Painted(images=images, plans=plans), batch)
 
     def write(
         self, model: Any, variables: Variables, memory: Features, empty: Features | None, key: Any
@@ -121,7 +149,7 @@ class TextToImage(Painting):
         target = np.asarray(batch["target"])[np.asarray(batch["valid"])]
         ids = np.asarray(batch["id"])[np.asarray(batch["valid"])]
         before, inner = np.split(target[:, 1:-1], [self.num_planned], axis=1)
-        beyond = codes + NUM_SPECIAL  # the first token of a plan
+        beyond = _beyond(tokenizer)
         wrong = (target[:, 0] != BOS) | (target[:, -1] != EOS)
         wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= beyond).any(1)
         wrong |= (before < beyond).any(1) | (before >= decoder.vocab_size).any(1)
@@ -136,6 +164,15 @@ class TextToImage(Painting):
                 f"example id {ids[row]}: its target begins with {target[row, :3].tolist()} and is {target.shape[1]} long; "
                 f"expected BOS, {planned}{places} codes from {NUM_SPECIAL} to {beyond - 1}, EOS: make it with data.codes.CodesToTarget"
             )
+
+    def _weight(self, image_tokenizer: Any, target: Array) -> Array:
+        """Float[b m+n+1] of each label."""
+        numbers = target[:, 1 : 1 + self.num_planned] - _beyond(image_tokenizer)
+        reached = self.plan.reached(numbers, image_tokenizer.grid)
+        if image_tokenizer.by_columns:
+            reached = reached.swapaxes(1, 2)
+        codes = jnp.where(reached, 1.0, self.background_weight).reshape(len(target), -1)
+        return jnp.pad(codes, ((0, 0), (self.num_planned, 1)), constant_values=1.0)
 
     def _check_stages(self, places: int, codes: int) -> None:
         stages = stages_of(self.plan, places, codes)
@@ -158,6 +195,11 @@ class TextToImage(Painting):
         if not (train and self.prompt_dropout):
             return batch
         return self.with_dropped_prompts(batch, rngs["noise"])
+
+
+def _beyond(image_tokenizer: Any) -> int:
+    """The first token of a plan."""
+    return image_tokenizer.quantiser.num_codes + NUM_SPECIAL
 
 
 def stages_of(plan: Any, places: int, codes: int) -> tuple[tuple[int, int, int], ...]:

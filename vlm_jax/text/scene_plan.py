@@ -7,20 +7,24 @@ import numpy as np
 
 from vlm_jax.text.scene_judge import PICTURE_SIZE, Scene, SceneObject
 from vlm_jax.text.scene_language import COLORS, SHAPES
+from vlm_jax.text.scene_shapes import REACH
+from vlm_jax.types import Array
 
 NOTHING = 0
 RADII = 16  # pixels, and none as large
-PARTS = (COLORS, SHAPES, range(RADII), range(PICTURE_SIZE), range(PICTURE_SIZE))
-NAMES = ("color", "shape", "radius", "x", "y")
+GRID = 8  # cells along each side of the picture, as many as codes
+CELL = PICTURE_SIZE // GRID  # pixels
+PARTS = (COLORS, SHAPES, range(RADII), range(GRID), range(CELL), range(GRID), range(CELL))
 STARTS = np.cumsum([NOTHING + 1, *map(len, PARTS)])
 LARGE = 8  # pixels, the least radius of what is called large
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScenePlan:
-    """The objects of a scene from left to right, five numbers each: colour, shape, radius, x, y, of which no two kinds
-    share a number; 0 in the five places of an object that is not there. After Gafni et al. 2022 (Make-A-Scene, arXiv
-    2203.13131), section 3.1, where tokens of a segmentation precede those of the picture.
+    """The objects of a scene from left to right, seven numbers each: colour, shape, radius, the column of 8 pixels that its
+    centre is in, the pixel in this column, and the row of 8 and the pixel in this; no two of these kinds share a number, and 0
+    stands in the seven places of an object that is not there. After Gafni et al. 2022 (Make-A-Scene, arXiv 2203.13131),
+    section 3.1, where tokens of a segmentation precede those of the picture.
 
     `vocab_size` numbers in all, `length` of them a scene.
     """
@@ -44,11 +48,26 @@ class ScenePlan:
             )
         numbers = np.full((self.num_objects, len(PARTS)), NOTHING, np.int32)
         for row, each in zip(numbers, sorted(scene.objects, key=lambda each: each.x)):
-            for i, (name, part) in enumerate(zip(NAMES, PARTS)):
+            for name, part in (
+                ("color", COLORS),
+                ("shape", SHAPES),
+                ("radius", range(RADII)),
+                ("x", range(PICTURE_SIZE)),
+                ("y", range(PICTURE_SIZE)),
+            ):
                 value = getattr(each, name)
                 if value not in part:
                     raise ValueError(f"{name} {value!r}, expected one of {part[0]} ... {part[-1]}")
-                row[i] = STARTS[i] + part.index(value)
+            values = (
+                each.color,
+                each.shape,
+                each.radius,
+                *divmod(each.x, CELL),
+                *divmod(each.y, CELL),
+            )
+            row[:] = [
+                start + part.index(value) for start, part, value in zip(STARTS, PARTS, values)
+            ]
         return numbers.ravel()
 
     def decode(self, numbers: Sequence[int]) -> Scene | None:
@@ -60,9 +79,31 @@ class ScenePlan:
             places = row - STARTS[:-1]
             if not ((places >= 0) & (places < np.diff(STARTS))).all():
                 return None
-            color, shape, radius, x, y = (part[i] for part, i in zip(PARTS, places))
-            size = "large" if radius >= LARGE else "small"
+            color, shape, radius, column, x, line, y = (part[i] for part, i in zip(PARTS, places))
             objects.append(
-                SceneObject(color=color, shape=shape, size=size, radius=radius, x=x, y=y)
+                SceneObject(
+                    color=color,
+                    shape=shape,
+                    size="large" if radius >= LARGE else "small",
+                    radius=radius,
+                    x=CELL * column + x,
+                    y=CELL * line + y,
+                )
             )
         return Scene(objects=tuple(sorted(objects, key=lambda each: each.x)))
+
+    def reached(self, numbers: Array, grid: tuple[int, int]) -> Array:
+        """Bool[b rows columns]: which cells of a grid the objects of `numbers` [b length] reach into, each as the square in
+        which all its outline lies. Of numpy's arrays and of JAX's."""
+        numbers = numbers.reshape(len(numbers), self.num_objects, len(PARTS))
+        parts = numbers - STARTS[:-1]
+        radius, column, x, line, y = (parts[..., i, None] for i in range(2, len(PARTS)))
+
+        def along(pixel, cells):  # [b o cells]; centres are whole pixels
+            size = PICTURE_SIZE / cells
+            middle = (np.arange(cells) + 0.5) * size - 0.5
+            return abs(middle - pixel) < radius * REACH / 100 + 0.5 + size / 2
+
+        there = numbers[..., :1] != NOTHING
+        rows = along(CELL * line + y, grid[0]) & there
+        return (rows[..., None] & along(CELL * column + x, grid[1])[..., None, :]).any(axis=1)
