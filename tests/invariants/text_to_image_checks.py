@@ -17,6 +17,7 @@ from vlm_jax.decoding.masked import MASK, MaskedDecoding
 from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.layers.quantisation import FiniteScalarQuantiser
+from vlm_jax.metrics.prompt_holds import PlanHolds
 from vlm_jax.models.picture_generator import PictureGenerator
 from vlm_jax.tasks import painting, text_to_image
 from vlm_jax.text.scene_judge import Scene, SceneObject
@@ -119,6 +120,22 @@ def _drawing(state):
     return state.replace(params=jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params))
 
 
+def places(*, by_columns=False):
+    """What of an image tokenizer a task asks for that paints nothing."""
+    quantiser = Part(num_codes=NUM_CODES)
+    return Part(num_places=PLACES, grid=(2, 2), by_columns=by_columns, quantiser=quantiser)
+
+
+def planned_targets(plan, *objects):
+    """Targets of pictures of one object each."""
+    to_target = CodesToTarget(num_codes=NUM_CODES, plan=plan)
+    scenes = (Scene(objects=(SceneObject(**each),)).to_json() for each in objects)
+    examples = (
+        {"id": i, "image": CODES[i][:, None], "scene": scene} for i, scene in enumerate(scenes)
+    )
+    return np.stack([to_target(example)["target"] for example in examples])
+
+
 class Copies:
     """A model that is sure of the token it reads: what sees its answer has no loss at all."""
 
@@ -138,11 +155,23 @@ class Tells:
 STAR = {"shape": "star", "color": "yellow", "size": "small", "y": 7, "radius": 5}
 
 
+class Stumbles:
+    """A model that is sure of every token but one, of which it knows nothing."""
+
+    def __init__(self, place, targets, *, by_columns):
+        self.place, self.labels = place, jnp.asarray(targets)[:, 1:]
+        self.image_tokenizer = places(by_columns=by_columns)
+
+    def apply(self, variables, batch, *, train, rngs, mutable):
+        sure = 50.0 * jax.nn.one_hot(self.labels, V + ScenePlan().vocab_size)
+        return sure.at[:, self.place].set(0.0), {}
+
+
 class Recites:
     """A model that is sure of the next token of `targets`, a row each, and surer still of the first token of the other
     kind; its pictures are its codes."""
 
-    image_tokenizer = Part(num_places=PLACES)
+    image_tokenizer = places()
 
     def __init__(self, targets):
         self.targets = jnp.asarray(targets)
@@ -393,26 +422,40 @@ def check_a_plan_is_written_before_the_codes_and_not_painted(subject):
     """A model that recites targets: the codes behind the plan are painted, and only they; each kind of token is held to
     its own numbers even where the model is as sure of others."""
     plan = ScenePlan(num_objects=1)
-    to_target = CodesToTarget(num_codes=NUM_CODES, plan=plan)
-    scenes = (Scene(objects=(SceneObject(**STAR, x=x),)).to_json() for x in (9, 40))
-    targets = np.stack(
-        [
-            to_target({"id": i, "image": CODES[i][:, None], "scene": scene})["target"]
-            for i, scene in enumerate(scenes)
-        ]
-    )
+    targets = planned_targets(plan, *({**STAR, "x": x} for x in (9, 40)))
     beyond = V + plan.vocab_size
-    assert (targets[:, 1:6] >= V).all() and (targets[:, 1:6] < beyond).all()
+    assert (targets[:, 1:8] >= V).all() and (targets[:, 1:8] < beyond).all()
     stages = text_to_image.stages_of(plan, PLACES, NUM_CODES)
-    assert stages == ((5, V, beyond - 1), (PLACES, NUM_SPECIAL, V - 1))
+    assert stages == ((7, V, beyond - 1), (PLACES, NUM_SPECIAL, V - 1))
     length = plan.length + PLACES + 1
     decoding = Sampling(max_length=length, min_length=length, temperature=0.0, stages=stages)
-    chosen = task(plan=plan)
+    chosen = task(plan=plan, plan_metrics=(PlanHolds(),))
     chosen = dataclasses.replace(chosen, decoding=decoding, mean=0.0, std=1.0)
     given = {**batch((0, 1)), "target": targets}
     predict = compiled(lambda batch, key: chosen.predict(Recites(targets), {}, batch, key))
-    images = predict(given, jax.random.key(0)).images
-    np.testing.assert_allclose(images[:, 0, :, 0, 0] * NUM_CODES, CODES[:2], atol=1e-5)
+    painted = predict(given, jax.random.key(0))
+    np.testing.assert_allclose(painted.images[:, 0, :, 0, 0] * NUM_CODES, CODES[:2], atol=1e-5)
+    sides = [{"prompt": (f"a yellow star on the {side}",)} for side in ("left", "right")]
+    for gold, holds in ((sides, 100), (sides[::-1], 0), (sides[:1] * 2, 50)):
+        found = chosen.report(chosen.score(painted, given, dict(enumerate(gold))))
+        assert found == {"plan_holds": holds}
+
+
+def check_codes_of_the_background_count_as_little_as_said(subject):
+    """The star reaches one cell of four, the upper right; row by row that is the second code, column by column the third. The
+    plan before the codes and EOS after them count whole."""
+    plan = ScenePlan(num_objects=1)
+    targets = planned_targets(plan, {**STAR, "x": 45})
+    given = {**batch((0,)), "target": targets}
+    chosen = task(plan=plan, background_weight=0.25)
+    for by_columns, codes in ((False, (0.25, 1, 0.25, 0.25)), (True, (0.25, 0.25, 1, 0.25))):
+        expected = (*7 * [1], *codes, 1)
+        for place, weight in enumerate(expected):
+            model = Stumbles(place, targets, by_columns=by_columns)
+            loss, aux = chosen.loss(model, {}, given, rngs={}, train=False)
+            unweighted = float(aux.metrics["loss"].value())
+            assert unweighted > 0.3
+            np.testing.assert_allclose(loss, weight * unweighted, rtol=1e-4)
 
 
 def check_a_painter_learns_four_prompts_by_heart_and_paints_them(subject):

@@ -44,6 +44,29 @@ def _(real):
     return lambda self, scene: real(self, scene) - codes.NUM_SPECIAL - 9
 
 
+@bug("rows of the background are taken for columns", ROOM, (scene_plan.ScenePlan, "reached"))
+def _(real):
+    return lambda self, numbers, grid: real(self, numbers, grid).swapaxes(1, 2)
+
+
+@bug("the plan counts as background", ROOM, (text_to_image.TextToImage, "_weight"))
+def _(real):
+    def weight(self, *arguments):
+        found = real(self, *arguments)
+        return found.at[:, : self.num_planned].set(self.background_weight)
+
+    return weight
+
+
+@bug("the plan of another picture is judged", ROOM, (text_to_image.TextToImage, "best"))
+def _(real):
+    def best(self, made, batch):
+        turned = None if made.plans is None else jnp.roll(made.plans, 1, axis=0)
+        return real(self, made._replace(plans=turned), batch)
+
+    return best
+
+
 @bug("the decoder sees the target", ROOM, (generation, "shift"))
 def _(real):
     def shift(batch):

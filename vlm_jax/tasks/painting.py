@@ -126,7 +126,7 @@ class Painting(Measured):
         ]
 
     def score(self, predictions: Painted, batch: Batch, references: References) -> dict[str, Any]:
-        if not self.metrics:  # there may be no references
+        if not self.named_metrics():  # there may be no references
             return {}
 
         def of(example, sample, gold):
