@@ -1,6 +1,7 @@
 """Writing tokens, with a look at where each of them came from."""
 
 import dataclasses
+import re
 from typing import Any
 
 import flax.struct
@@ -69,13 +70,19 @@ def words_of(tokenizer: Any, tokens: np.ndarray) -> tuple[list[str], list[int]]:
 
 
 def leaves_named(tree: Any, name: str) -> list[Array]:
-    """What was sown under this name, by whatever module; not what a module of this name has sown."""
+    """What was sown under this name, by whatever module, the tenth of a kind after the ninth; not what a module of this name
+    has sown."""
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        if names[-1:] == [name]:
+            found.append(([_counted(each) for each in names], leaf))
+    return [leaf for _, leaf in sorted(found, key=lambda pair: pair[0])]
 
-    def sown(path):
-        return [key.key for key in path if isinstance(key, jax.tree_util.DictKey)][-1:]
 
-    pairs = jax.tree_util.tree_leaves_with_path(tree)
-    return [leaf for path, leaf in pairs if sown(path) == [name]]
+def _counted(name: str) -> list[tuple[int, str]]:
+    """By which "block_10" comes after "block_9": [(0, "block_"), (10, "")]."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _last_attention(intermediates: Any, length: int, prompt: Array | None) -> Array | None:
