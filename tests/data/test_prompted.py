@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 
 import numpy as np
@@ -36,6 +37,19 @@ def test_rows_by_hand():
     assert row["target"].tolist() == [BOS, WHAT, COLOR, RED, EOS, PAD, PAD, PAD]
     assert row["predicted"].tolist() == [False, False, True, True, False, False, False]
     assert ANSWERED(SOURCE[2])["target"].tolist() == [BOS, WHAT, EOS, *[PAD] * 5]  # says nothing
+
+
+def test_what_leads_to_an_answer_is_learned_with_it():
+    led = TokenizeAnswer(prompt=dataclasses.replace(PROMPT, lead="yes "), max_length=8)
+    row = led(SOURCE[0])
+    assert row["target"].tolist() == [BOS, WHAT, COLOR, YES, RED, EOS, PAD, PAD]
+    assert row["predicted"].tolist() == [False, False, True, True, True, False, False]
+    assert led(SOURCE[2])["target"].tolist() == [
+        BOS,
+        WHAT,
+        EOS,
+        *[PAD] * 5,
+    ]  # nothing leads nowhere
 
 
 def test_only_the_answer_and_its_end_are_learned():

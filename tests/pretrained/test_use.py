@@ -117,6 +117,7 @@ def test_the_token_that_ends_an_answer_is_eos(tiled, asked):
 
 def test_a_tuned_answer_may_follow_a_prompt_that_has_its_ending(tiled):
     found = weights.load(tiled)
+    assert found.family.lead == " "  # after "Assistant:"
     length = 4 + len(found.tokenizer.encode_special(layout(4, 2, 2))) + 20
     prompt = TiledPrompt(
         tokenizer=found.tokenizer,

@@ -31,7 +31,8 @@ class Prompt:
     times `image_token`, where the decoder has the picture in the text; "<bos>" for BOS, which comes first where the
     template does not say. `end_token` ends it, where the decoder is told so where its prompt ends. Those of a published
     tokenizer's special tokens that the template has are named in `special`. What an example holds is text and never one of
-    these, whatever is written in it.
+    these, whatever is written in it. `lead` is what stands between the prompt and an answer and belongs to its first token,
+    such as a space.
 
     An example whose prompt is longer than `length` is left out and counted, and stops a run where it is no exception
     (`Pipeline`); nothing is cut.
@@ -44,6 +45,7 @@ class Prompt:
     num_images: int = 0
     end_token: int | None = None
     special: tuple[str, ...] = ()
+    lead: str = ""
     output: str = "prompt"
 
     def __post_init__(self):
@@ -116,8 +118,9 @@ class TokenizeAnswer:
     """The prompt of an example, its text at `key` and EOS -> `target` Int32[max_length], and `predicted`
     Bool[max_length-1]: the labels that are of the answer, and EOS.
 
-    An answer too long, for `max_length` or for `max_answer` tokens with EOS, loses its last words and keeps its EOS. An example with no room for any of its answer is left out
-    and counted, and stops a run where it is no exception: it would have nothing to learn.
+    An answer too long, for `max_length` or for `max_answer` tokens with EOS, loses its last words and keeps its EOS. An
+    example with no room for any of its answer is left out and counted, and stops a run where it is no exception: it would
+    have nothing to learn.
     """
 
     prompt: Prompt
@@ -128,7 +131,8 @@ class TokenizeAnswer:
 
     def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
         before = self.prompt.ids(example)
-        answer = self.prompt.tokenizer.encode(text_at(example, self.key, self))
+        text = text_at(example, self.key, self)
+        answer = self.prompt.tokenizer.encode(self.prompt.lead + text if text else "")
         room = self.max_length - len(before) - 1
         if room < min(len(answer), 1):
             raise BadExample(

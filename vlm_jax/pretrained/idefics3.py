@@ -42,7 +42,7 @@ def read(settings: Settings) -> Family:
     one = clip_vision.image_of(seen, encoder)
     image = jax.ShapeDtypeStruct((1, *one.shape), one.dtype)
     example = {"image": image, "target": tokens}
-    return Family(model, places, (example,), template=TEMPLATE, special=SPECIAL)
+    return Family(model, places, (example,), template=TEMPLATE, special=SPECIAL, lead=" ")
 
 
 READERS = {

@@ -70,4 +70,5 @@ def prompt_of(
         image_token=model.decoder.image_token,
         num_images=pictures,
         special=family.special,
+        lead=family.lead,
     )

@@ -49,7 +49,7 @@ class Family(NamedTuple):
     those places are left in the file. `older` are (regular expression, replacement) of the file's names: where it has not
     a name but has what these make of it, that is meant. `template` is the prompt that the weights were trained on, as
     data.prompted.Prompt has it, with {question} for what is asked, and `special` are its special tokens; None where a text is
-    written without one.
+    written without one. `lead` is what was written before the first word of an answer.
     """
 
     model: nn.Module
@@ -60,6 +60,7 @@ class Family(NamedTuple):
     older: tuple[tuple[str, str], ...] = ()
     template: str | None = None
     special: tuple[str, ...] = ()
+    lead: str = ""
 
 
 class Settings:
