@@ -19,7 +19,7 @@ Departures from the paper:
 - section 2.5: batches of 256 captions of like length; Adam without decay, no warmup, a moving average of the
   parameters, dropout; the checkpoint with the best mean recall on validation of five.
 - two captions of one picture that meet in a batch are left out of each other's denominators.
-- trained: not run; it takes an accelerator.
+- trained: not run; it takes an accelerator. scenes has no paper either; its numbers are in the README.
 """
 
 import sys
