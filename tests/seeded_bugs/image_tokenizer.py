@@ -8,6 +8,7 @@ from tests.invariants import image_tokenizer_checks
 from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.layers import quantisation
 from vlm_jax.metrics import code_use, picture_quality
+from vlm_jax.tasks import reconstruction
 from vlm_jax.vision import image_tokenizer
 
 ROOM = "image tokenizer"
@@ -15,6 +16,7 @@ VQ = quantisation.VectorQuantiser
 FSQ = quantisation.FiniteScalarQuantiser
 QUANTISE = (VQ, "__call__")
 STARTS = (VQ, "_starts")
+PERCEPTUAL = (reconstruction.Perceptual, "__call__")
 PAINTED = (image_tokenizer.ImageTokenizer, "_pictures")
 
 
@@ -134,6 +136,21 @@ def _(real):
 @bug("windows are squares", ROOM, (picture_quality, "_WINDOW"))
 def _(real):
     return np.full(11, 1 / 11)
+
+
+@bug("the perceptual loss pulls at the real picture", ROOM, PERCEPTUAL)
+def _(real):
+    return lambda self, image, other: real(self, other, image)
+
+
+@bug("the perceptual loss is a sum over places", ROOM, PERCEPTUAL)
+def _(real):
+    return lambda self, image, other: real(self, image, other) * 4.0
+
+
+@bug("the perceptual loss is told and not minimised", ROOM, PERCEPTUAL)
+def _(real):
+    return lambda self, image, other: jax.lax.stop_gradient(real(self, image, other))
 
 
 ROOMS = {ROOM: Room(image_tokenizer_checks.QUICK, image_tokenizer_checks.Tokenizer)}

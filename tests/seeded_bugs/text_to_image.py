@@ -3,16 +3,18 @@
 import jax.numpy as jnp
 
 from tests.invariants import text_to_image_checks
+from tests.language import test_embeddings
 from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.data import codes
 from vlm_jax.decoding import guidance, masked, sampling
-from vlm_jax.language import transformer
+from vlm_jax.language import embeddings, transformer
 from vlm_jax.models import picture_generator
 from vlm_jax.tasks import generation, painting, text_to_image
 from vlm_jax.text import scene_plan
 from vlm_jax.types import PAD
 
 ROOM = "text to codes"
+DIGITS = "digits of codes"
 GUIDE = (guidance, "guide")
 LEAST = (masked, "least")
 DROPPED = (painting.Painting, "with_dropped_prompts")
@@ -154,4 +156,40 @@ def _(real):
     return lambda x, number: jnp.arange(x.shape[-1]) < number
 
 
-ROOMS = {ROOM: Room(text_to_image_checks.QUICK, text_to_image_checks.Painter)}
+# ---- codes that share the vectors of their digits
+
+
+@bug("digits are those of the code before", DIGITS, (embeddings, "NUM_SPECIAL"))
+def _(real):
+    return real - 1
+
+
+@bug("digits are counted from the other end", DIGITS, (embeddings.Embedding, "setup"))
+def _(real):
+    def setup(self):
+        object.__setattr__(self, "digits", self.digits[::-1])
+        real(self)
+
+    return setup
+
+
+@bug("the vectors of digits are not read", DIGITS, (embeddings.Embedding, "__call__"))
+def _(real):
+    def read(self, tokens):
+        rows = real(self, tokens)
+        shared = sum(self.variables["params"][f"digit_{i}"][0] for i in range(len(self.digits)))
+        return rows - shared
+
+    return read
+
+
+ROOMS = {
+    ROOM: Room(text_to_image_checks.QUICK, text_to_image_checks.Painter),
+    DIGITS: Room(
+        (
+            test_embeddings.test_codes_share_the_vectors_of_their_digits,
+            test_embeddings.test_digits_are_those_of_the_quantiser,
+            test_embeddings.test_tokens_beyond_the_codes_have_no_digits,
+        )
+    ),
+}
