@@ -49,8 +49,12 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
 
     from experiments import dalle_scenes
 
-    for name in ("transformer", "lstm"):
-        experiment = getattr(dalle_scenes, name)()
+    sequential = {
+        "transformer": dalle_scenes.transformer(),
+        "planned": dalle_scenes.planned(eyes=""),
+        "lstm": dalle_scenes.lstm(),
+    }
+    for name, experiment in sequential.items():
         for scale in (1.0, 3.0):
             task = dataclasses.replace(experiment.task, guidance=scale)
             yield f"{name}, guidance {scale:g}", painter(experiment, task, rows)

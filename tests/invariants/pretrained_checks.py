@@ -92,6 +92,14 @@ def check_siglip_is_the_reference_s(folders):
     _parity(folders, "siglip_a")
 
 
+def check_siglip_2_is_the_reference_s(folders):
+    _parity(folders, "siglip2_a")
+
+
+def check_mobilenet_v2_is_the_reference_s(folders):
+    _parity(folders, "mobilenet_a")
+
+
 # ---- every tensor once, every parameter once
 
 TENSORS = {"l.weight": np.arange(6, dtype=np.float32).reshape(3, 2), "l.bias": np.ones(3, "f4")}

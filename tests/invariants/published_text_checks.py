@@ -38,7 +38,8 @@ class Folders:
 
 NAMES = (
     *("bert_a", "bert_b", "blip_a", "blip_qb", "git_a", "llama_a", "llama_b"),
-    *("gemma_2a", "gemma_3a", "t5_a", "llava_a", "paligemma_2a", "idefics3_a"),
+    *("gpt2_a", "ved_a", "gemma_a", "gemma_2a", "gemma_3a", "t5_a"),
+    *("llava_a", "paligemma_2a", "idefics3_a"),
 )
 
 
@@ -119,6 +120,16 @@ def check_git_is_the_reference_s(folders):
 
 
 @one_by_one
+def check_gpt_2_is_the_reference_s(folders):
+    _parity(folders, "gpt2_a")
+
+
+@one_by_one
+def check_gpt_2_behind_a_vit_is_the_reference_s(folders):
+    _parity(folders, "ved_a")
+
+
+@one_by_one
 def check_llama_is_the_reference_s(folders):
     _parity(folders, "llama_a")
 
@@ -126,6 +137,11 @@ def check_llama_is_the_reference_s(folders):
 @one_by_one
 def check_llama_3_is_the_reference_s(folders):
     _parity(folders, "llama_b")
+
+
+@one_by_one
+def check_gemma_is_the_reference_s(folders):
+    _parity(folders, "gemma_a")
 
 
 @one_by_one

@@ -9,7 +9,7 @@ from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.fusion import projection
 from vlm_jax.language import transformer
 from vlm_jax.layers import attention
-from vlm_jax.pretrained import bert, blip, gemma, git, llama, t5
+from vlm_jax.pretrained import bert, blip, gemma, git, gpt2, llama, t5
 from vlm_jax.pretrained.places import TokenRows
 from vlm_jax.tasks import generation
 from vlm_jax.vision import tiled
@@ -147,6 +147,32 @@ def _(real):
         return inputs[:, :-1], labels[:, 1:], mask[:, 1:]
 
     return shift
+
+
+# ---- GPT-2
+
+
+bug("GPT-2's words are multiplied by sqrt(width)", WRITERS, (gpt2, "Form"))(_with(scale_words=True))
+
+
+@bug("one matrix of query, key and value is read the other way round", WRITERS, (gpt2, "_fused"))
+def _(real):
+    return lambda parts, *arguments: real(parts[::-1] if len(parts) == 3 else parts, *arguments)
+
+
+@bug("GPT-2 looks at a picture with values for keys", WRITERS, (gpt2, "_fused"))
+def _(real):
+    return lambda parts, *arguments: real(parts[::-1] if len(parts) == 2 else parts, *arguments)
+
+
+@bug("GPT-2's matrices are kept as [out in]", WRITERS, (gpt2, "_output"))
+def _(real):
+    def output(*arguments):
+        for place in real(*arguments):
+            turned = getattr(place, "transposed", False)
+            yield dataclasses.replace(place, transposed=False) if turned else place
+
+    return output
 
 
 # ---- today's language models
