@@ -115,7 +115,7 @@ class Seen(Writer):
 
 
 @pytest.mark.parametrize("file", [file for file, names in FILES.items() if "smoke" in names])
-def test_smoke_takes_two_steps_and_evaluates(file, compiled_as_it_stands):
+def test_smoke_takes_two_steps_and_evaluates(file):
     experiment, seen = function(file, "smoke")(), Seen()
     state = train(experiment, log=seen)
     assert int(state.step) == experiment.num_steps == 2

@@ -48,7 +48,7 @@ def run(function, *argv):
 STEPS = "--num_steps 3 --checkpoint_every 1 --evaluations.0.every 2 --train_data.batch_size 8"
 
 
-def test_part_of_the_network_is_trained_and_the_rest_stays(folder, compiled_as_it_stands):
+def test_part_of_the_network_is_trained_and_the_rest_stays(folder):
     run("partly", "train", "--folder", "pictures", "--size", str(SIZE), *STEPS.split())
     workdir = folder.parent / "runs" / "partly"
     first, last = (checkpoints.load_variables(workdir, step)["params"] for step in (1, 3))
@@ -63,9 +63,7 @@ def test_part_of_the_network_is_trained_and_the_rest_stays(folder, compiled_as_i
     assert finetune_classifier.whole("pictures").optimizer.frozen == ()
 
 
-def test_a_linear_layer_on_cached_features_is_trained_tested_and_used(
-    folder, capsys, monkeypatch, compiled_as_it_stands
-):
+def test_a_linear_layer_on_cached_features_is_trained_tested_and_used(folder, capsys, monkeypatch):
     run("frozen", "train", "--folder", str(folder), "--size", str(SIZE), *STEPS.split())
     run("frozen", "evaluate", "--only", "test")
     workdir = folder.parent / "runs" / "frozen"

@@ -19,7 +19,7 @@ SHORT = "--num_steps 2 --log_every 1 --checkpoint_every 2 --evaluations.0.every 
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, compiled_as_it_stands):
+def tiny(monkeypatch):
     """Sixteen pictures in place of thousands, and three evaluations less."""
     real = published_models.records
     monkeypatch.setattr(

@@ -20,10 +20,8 @@ from vlm_jax.train.evaluation import Evaluation, Results
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Workdirs of a painter, a captioner and a classifier, two steps each."""
-    import jax
 
     folder = tmp_path_factory.mktemp("judges")
-    jax.config.update("jax_disable_most_optimizations", True)
     for name, function in (
         ("painter", painter.smoke),
         ("captioner", show_and_tell.smoke),
@@ -31,7 +29,6 @@ def runs(tmp_path_factory):
     ):
         assert main(function, argv=["train", "--workdir", str(folder / name)]) == 0
     yield folder
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

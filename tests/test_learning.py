@@ -80,7 +80,7 @@ def pipeline(examples, tokenizer, **options):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_eight_captions_are_learned_by_heart_and_follow_their_pictures(name, compiled_as_it_stands):
+def test_eight_captions_are_learned_by_heart_and_follow_their_pictures(name):
     examples, log = eight_scenes(), LastLoss()
     tokenizer = WordTokenizer(corpus=InMemory(examples), vocab_size=VOCAB_SIZE, texts="caption")
     experiment = Experiment(

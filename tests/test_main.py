@@ -35,8 +35,6 @@ from vlm_jax.train import checkpoints
 from vlm_jax.train.checkpoints import Lock
 from vlm_jax.train.logs import read_metrics
 
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
-
 ROOT = Path(__file__).parent.parent
 FUNCTIONS = (show_and_tell.paper, show_and_tell.scenes, show_and_tell.smoke)
 BEST = '{"$type": "vlm_jax.train.experiment:Best", "metric": "validation/parsed"}'
@@ -62,10 +60,7 @@ def workdir(tmp_path_factory):
     """Two steps, evaluated after each; nothing parses, so the first is the best."""
     folder = tmp_path_factory.mktemp("runs") / "show"
     command = [sys.executable, "-m", "experiments.show_and_tell", *TRAIN, "--workdir", str(folder)]
-    quickly = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as compiled_as_it_stands
-    done = subprocess.run(
-        command, cwd=ROOT, env=quickly, capture_output=True, text=True, timeout=600
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "step 2/2  train: " in done.stderr and "loss" in done.stderr
     return folder

@@ -20,7 +20,6 @@ def tiny(node):
     return dataclasses.replace(node, config="tiny") if isinstance(node, Tfds) else node
 
 full, experiment = transform(full, tiny), transform(experiment, tiny)
-jax.config.update("jax_disable_most_optimizations", True)
 """
 
 

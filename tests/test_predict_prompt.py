@@ -20,17 +20,14 @@ PROMPT = "a red circle left of a small blue square"
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    import jax
 
     folder = tmp_path_factory.mktemp("painted") / "run"
-    jax.config.update("jax_disable_most_optimizations", True)
     assert main(painter.smoke, argv=["train", "--workdir", str(folder)]) == 0
-    jax.config.update("jax_disable_most_optimizations", False)
     return folder
 
 
 @pytest.fixture
-def predict(workdir, capsys, compiled_as_it_stands):
+def predict(workdir, capsys):
     def run(*argv, function=painter.smoke):
         code = main(function, argv=["predict", *argv, "--workdir", str(workdir)])
         return code, *capsys.readouterr()

@@ -14,19 +14,16 @@ from vlm_jax.main import main
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A workdir with two steps of stacked attention, and two pictures."""
-    import jax
 
     folder = tmp_path_factory.mktemp("answers")
-    jax.config.update("jax_disable_most_optimizations", True)
     assert main(stacked_attention.smoke, argv=["train", "--workdir", str(folder / "run")]) == 0
-    jax.config.update("jax_disable_most_optimizations", False)
     for name, color in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (70, 50), color).save(folder / f"{name}.png")
     return folder
 
 
 @pytest.fixture
-def predict(trained, capsys, compiled_as_it_stands):
+def predict(trained, capsys):
     def run(*argv, function=stacked_attention.smoke):
         code = main(function, argv=["predict", *argv, "--workdir", str(trained / "run")])
         return code, *capsys.readouterr()

@@ -40,7 +40,7 @@ def smoke() -> Experiment:
     raise AssertionError
 
 
-def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys, compiled_as_it_stands):
+def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
 
@@ -83,7 +83,7 @@ def test_every_run_is_made_once_and_all_are_compared(tmp_path, capsys, compiled_
     assert json.loads(file.read_text()) == found
 
 
-def test_all_runs_on_the_data_that_is_chosen(tmp_path, capsys, compiled_as_it_stands):
+def test_all_runs_on_the_data_that_is_chosen(tmp_path, capsys):
     argv = ["all", "--workdir", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     what = dict(dataset="here", metric="accuracy", title="Here")
     what |= {"more": {"there": ("scenes_tiny", "There")}}

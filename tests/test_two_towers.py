@@ -14,8 +14,6 @@ from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
 from vlm_jax.report.search import Hit, write_search
 
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
-
 
 def run(*argv):
     """The exit code of the command line of experiments/clip.py."""

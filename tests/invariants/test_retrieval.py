@@ -6,5 +6,5 @@ from tests.invariants import retrieval_checks
 
 
 @pytest.mark.parametrize("check", retrieval_checks.CHECKS, ids=lambda check: check.__name__[6:])
-def test_two_towers(check, compiled_as_it_stands):
+def test_two_towers(check):
     check()

@@ -75,7 +75,7 @@ class Silent(Writer):
         return self
 
 
-def test_a_parser_learns_eight_sentences_by_heart(compiled_as_it_stands):
+def test_a_parser_learns_eight_sentences_by_heart():
     names = tuple(dict.fromkeys(name for *_, relations in EIGHT for name in relations))
     source = InMemory(
         [

@@ -117,7 +117,7 @@ def test_a_classifier_without_encoder_or_fusion_says_so(made):
             jax.eval_shape(lambda m=model: m.init(jax.random.key(0), made[0], train=False))
 
 
-def test_eight_sentences_are_learned_by_heart_and_hostile_ones_have_a_class(compiled_as_it_stands):
+def test_eight_sentences_are_learned_by_heart_and_hostile_ones_have_a_class():
     good, bad = ("fine", "lovely", "great", "warm"), ("dull", "bad", "cold", "long")
     rows = tuple((f"a {w} film", 1) for w in good) + tuple((f"a {w} film", 0) for w in bad)
     source = Rows(names=("sentence", "label"), rows=rows)

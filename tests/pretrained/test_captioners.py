@@ -11,8 +11,6 @@ from vlm_jax.pretrained.places import TokenRows
 from vlm_jax.tasks.generation import Generation
 from vlm_jax.types import BOS, EOS
 
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
-
 
 @pytest.mark.parametrize("name", ["git_a", "blip_a"])
 def test_the_loss_is_the_log_probability_of_each_word_given_those_before_it(name, tmp_path):

@@ -20,7 +20,6 @@ PICTURED = (
     "idefics3_b",
 )  # their texts keep places for the picture
 LENGTH = 9
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
 RIGHT = np.array(
     [[5, 6, 7, 8, 9, 10, 11, 12, 13], [14, 15, 16, 17, 18, PAD, PAD, PAD, PAD], [19] + [PAD] * 8]
 )

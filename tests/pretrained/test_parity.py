@@ -26,7 +26,6 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("published")
 
 
-@pytest.mark.usefixtures("compiled_as_it_stands")
 @pytest.mark.parametrize("name", STORED)
 def test_what_the_reference_computes_comes_out_block_by_block(name, folder):
     given = published.Stored(name)

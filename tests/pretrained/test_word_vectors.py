@@ -66,9 +66,7 @@ def test_what_does_not_fit_is_refused(given, tmp_path, monkeypatch):
         dataclasses.replace(weights, file="absent.txt")(params)
 
 
-def test_static_vectors_stay_what_the_file_says_and_others_are_trained(
-    tmp_path, compiled_as_it_stands
-):
+def test_static_vectors_stay_what_the_file_says_and_others_are_trained(tmp_path):
     experiment = text_cnn.smoke()
     tokenizer = experiment.train_data.transforms[0].tokenizer
     vectors = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)

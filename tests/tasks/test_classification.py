@@ -69,9 +69,7 @@ def test_without_metrics_nothing_is_compared():
     ]
 
 
-def test_predict_prints_the_class_and_as_json_its_probabilities(
-    tmp_path, capsys, compiled_as_it_stands
-):
+def test_predict_prints_the_class_and_as_json_its_probabilities(tmp_path, capsys):
     def run(*argv):
         assert main(text_cnn.rand, text_cnn.smoke, argv=[*argv, "--workdir", str(tmp_path)]) == 0
         return capsys.readouterr().out

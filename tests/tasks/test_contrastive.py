@@ -20,7 +20,7 @@ from vlm_jax.train.optimizers import Adam
 
 def test_eight_devices_train_as_one():
     """Under jit over a mesh and under pmap: losses, gradients and parameters (INVARIANTS 16)."""
-    found = printed_by("tests.tasks.contrastive_devices_main", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    found = printed_by("tests.tasks.contrastive_devices_main")
     assert found.pop("devices") == 8 and len(found) == 2 * 3
     for layout, differences in found.items():
         assert max(differences) <= 1e-5, (layout, differences)
@@ -46,7 +46,7 @@ def experiment(objective, **changes):
 
 
 @pytest.mark.parametrize("objective", [softmax_pairs, sigmoid_pairs])
-def test_pairs_are_learnt_by_heart(objective, compiled_as_it_stands):
+def test_pairs_are_learnt_by_heart(objective):
     given = experiment(objective)
     given = dataclasses.replace(given, evaluations=())
     state = train(given, log=Silent())

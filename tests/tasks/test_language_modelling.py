@@ -14,7 +14,6 @@ from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.language_modelling import LanguageModelling
 from vlm_jax.types import BOS, EOS, PAD
 
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
 V = 16
 MODELS = {
     "lstm": Generator(

@@ -17,7 +17,7 @@ ENCODER = TransformerEncoder(vocab_size=8, width=8, num_layers=1, num_heads=2, h
 FLOW = Flow(network=networks()["dit"], text_encoder=ENCODER, image_shape=SHAPE)
 
 
-def test_it_learns_the_picture_of_each_of_two_prompts(compiled_as_it_stands):
+def test_it_learns_the_picture_of_each_of_two_prompts():
     batch = {name: np.tile(value, (8,) + (1,) * (value.ndim - 1)) for name, value in batch_of().items()}  # fmt: skip
     batch["id"] = np.arange(16)
     task = RectifiedFlow(integrator=Euler(num_steps=16), guidance=1.0, prompt_dropout=0.0)

@@ -200,9 +200,7 @@ def without_check(monkeypatch):
     monkeypatch.setattr(SelfCritical, "check", lambda *given: None)
 
 
-def test_a_run_that_goes_on_is_a_run_that_never_stopped(
-    tmp_path, without_check, monkeypatch, compiled_as_it_stands
-):
+def test_a_run_that_goes_on_is_a_run_that_never_stopped(tmp_path, without_check, monkeypatch):
     from vlm_jax.train import runs
 
     monkeypatch.setattr(runs, "describe", lambda *given, **options: None)  # sources in memory
@@ -211,7 +209,7 @@ def test_a_run_that_goes_on_is_a_run_that_never_stopped(
     assert state_hash(train(learning(), tmp_path / "parts")) == state_hash(whole)
 
 
-def test_a_captioner_learns_to_write_what_is_paid(without_check, compiled_as_it_stands):
+def test_a_captioner_learns_to_write_what_is_paid(without_check):
     state = train(learning(num_steps=40))
     data = batch()
     ours = task(decoding=Greedy(max_length=3, banned=BANNED))

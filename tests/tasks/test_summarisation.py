@@ -88,7 +88,7 @@ def test_the_shares_after_a_prompt_are_those_of_what_was_written():
     assert plain.copied.max() > 0.01
 
 
-def test_e_mails_are_learnt_and_their_subjects_written_back(compiled_as_it_stands):
+def test_e_mails_are_learnt_and_their_subjects_written_back():
     """The three of the smoke test; then what the shares say is what copying added to the probability."""
     model = EXPERIMENT.model.clone(
         decoder=EXPERIMENT.model.decoder.clone(embedding_dropout_rate=0.0, output_dropout_rate=0.0)

@@ -107,6 +107,14 @@ def test_a_search_that_writes_one_text_only_is_refused():
         dataclasses.replace(TASK, decoding=Greedy(max_length=5, min_length=5))
 
 
+def test_a_background_that_counts_less_needs_a_plan_and_a_weight():
+    with pytest.raises(ValueError, match="background_weight 0.5 without a plan"):
+        dataclasses.replace(TASK, background_weight=0.5)
+    for weight in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"background_weight is {weight}, expected 0 <"):
+            dataclasses.replace(TASK, plan=Plan(), background_weight=weight)
+
+
 def test_guidance_needs_prompts_that_were_left_empty():
     with pytest.raises(ValueError, match="prompt_dropout"):
         dataclasses.replace(TASK, guidance=3.0, prompt_dropout=0.0)

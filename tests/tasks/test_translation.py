@@ -48,7 +48,7 @@ def batch():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_each_word_has_the_weights_of_each_word_of_the_source(name, compiled_as_it_stands):
+def test_each_word_has_the_weights_of_each_word_of_the_source(name):
     model, data = MODELS[name], batch()
     task = Translation(tokenizer=BPE, decoding=Greedy(max_length=LENGTH, banned=(EOS + 1,)))
     variables = jax.jit(lambda: model.init(jax.random.key(0), data, train=False))()

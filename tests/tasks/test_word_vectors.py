@@ -145,7 +145,7 @@ def test_gradients_reach_both_tables_and_only_the_words_in_the_batch(model):
         assert moved and moved <= seen, path
 
 
-def test_words_used_alike_become_neighbours(compiled_as_it_stands):
+def test_words_used_alike_become_neighbours():
     """x and y stand in the same places, p and q in others."""
     texts = tuple((f"a {w} b",) for w in "xy") + tuple((f"c {w} d",) for w in "pq")
     corpus = Rows(names=("sentence",), rows=texts * 8)
@@ -181,9 +181,7 @@ def test_a_loss_of_nothing_is_zero():
     assert jnp.isfinite(loss)
 
 
-def test_predict_prints_the_nearest_words_and_a_run_is_exported(
-    tmp_path, capsys, compiled_as_it_stands
-):
+def test_predict_prints_the_nearest_words_and_a_run_is_exported(tmp_path, capsys):
     def run(*argv):
         workdir = str(tmp_path / "run")
         assert main(word2vec.skip_gram, word2vec.smoke, argv=[*argv, "--workdir", workdir]) == 0

@@ -43,7 +43,6 @@ def trained(partition):
 
 
 def main():
-    jax.config.update("jax_disable_most_optimizations", True)
     json.dump({name: trained(partition) for name, partition in LAYOUTS.items()}, sys.stdout)
 
 

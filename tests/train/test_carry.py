@@ -25,7 +25,6 @@ from vlm_jax.train.state import state_hash
 from vlm_jax.train.steps import gradient_sums
 from vlm_jax.types import BOS, CARRY
 
-pytestmark = pytest.mark.usefixtures("compiled_as_it_stands")
 LINES = ("a b c d", "b a", "c d a b e", "e e a", "d c b a", "a c e b d")  # 29 tokens
 SOURCE = Rows(names=("text",), rows=tuple((line,) for line in LINES))
 WORDS = WordTokenizer(corpus=SOURCE, vocab_size=12, texts="text", spaces=True)
@@ -189,7 +188,7 @@ class Quiet:
         return lambda *_: None
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, compiled_as_it_stands):
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
     """Over the beginning of an epoch, and with evaluations of other rows between the steps."""
     assert streams().num_batches == 4
     state = train(experiment(5), log=Quiet())

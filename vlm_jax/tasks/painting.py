@@ -17,9 +17,7 @@ class Painted(NamedTuple):
     """What was made of each prompt of a batch."""
 
     images: Array  # Float[b s h w c] in [0, 1], s samples a prompt
-    plans: Array | None = (
-        None  # Int[b s m], what was written before them (text.scene_plan.ScenePlan)
-    )
+    plans: Array | None = None  # Int[b s m], of a text.scene_plan.ScenePlan, written before them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
