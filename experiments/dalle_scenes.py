@@ -41,8 +41,13 @@ are exact; there are 128 now. With these and 8,000 steps of 128 pictures (on a G
 paints an object twice or leaves it out when columns have parts of several. Steps are not what it lacks: on validation it stands
 at 3.10 nats a code from the 6,000th on.
 
-`planned` after 3,000 steps of 32 (35 minutes of two cores beside other work, temperature 0.7): 62 % of 300 prompts of
-validation, its plan in 90 (counted by hand: no metric reports it); 27 and 86 % after 1,500 steps. Its 5,000 steps are not run.
+`planned`, seed 0, 5,000 steps of 32 (75 minutes on two cores beside other work): test 94.2 %, test_unseen 90.0 %; of the best of
+eight 95.8 and 92.4 %; the plan holds in 98.2 and 95.2 %. What it has over `columns` is what it paints by: a first plan with
+the pixel of each centre as one number, and all codes alike in the loss, held 62 % of 300 prompts of validation after 3,000 steps
+(temperature 0.7), most of its faults being objects that did not stand where they were planned. With the column and the row of codes as numbers
+of their own, and codes of cells that no object reaches counting a quarter, it was 78 % after 2,500 of 5,000 steps. At the end,
+of the 500 prompts of validation, temperature 0.7 holds 89 %, 0.5 92, 0.3 96 (guidance 3 at 0.5 90, 1.5 91); at 0.3 eight pictures of
+a prompt still have eight plans, and the place of an object differs between them by 7.2 pixels, at 0.7 by 7.8 (standard deviation).
 """
 
 import dataclasses
@@ -110,7 +115,7 @@ def planned(
     train_steps: int = PLANNED_STEPS,
     batch_size: int = 32,
 ) -> Experiment:
-    """As `columns`, after 28 numbers that say what stands where, written with temperature 0.7; a code of the background
+    """As `columns`, after 28 numbers that say what stands where, written with temperature 0.3; a code of the background
     counts a quarter in the loss; 5,000 steps."""
     return _by_columns(ScenePlan(), tokenizer, eyes, levels, train_steps, batch_size)
 
@@ -288,7 +293,7 @@ def _painter(
             min_length=length,
             banned=(PAD, BOS, UNK),
             top_p=0.95,
-            temperature=1.0 if plan is None else 0.7,
+            temperature=1.0 if plan is None else 0.3,
             stages=stages_of(plan, PLACES, quantiser.num_codes),
         )
     every = -(-num_steps // 4)
