@@ -118,7 +118,8 @@ def published(
     revision: str = "",
 ) -> Experiment:
     """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes or flickr8k,
-    `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers that the rule `adapt` finds."""
+    `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers that the
+    rule `adapt` finds."""
     found = published_models.opened(weights, revision)
     sources = published_models.records(data, published_models.CAPTIONS)
     pipelines = published_models.asked(

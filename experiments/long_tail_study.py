@@ -17,9 +17,9 @@ here many is above 1,000 (four classes), few below 200 (three); on CIFAR-10 the 
 Fashion-MNIST are not alike without the tail either: shirt and coat, the hardest classes, are in the middle, and shoes and
 bags, which are easy, among the few. So compare methods within a group, not groups.
 
-For single runs, not for `all`: --imbalance is the largest class over the smallest one, --tail step leaves the first five classes whole and as many of each
-of the others as of the smallest (Cao et al. 2019, where CIFAR-10 has both). Their results would have the same file names:
-record them in a folder of their own (--record DIR). They are not run.
+For single runs, not for `all`: --imbalance is the largest class over the smallest one, --tail step leaves the first five
+classes whole and as many of each of the others as of the smallest (Cao et al. 2019, where CIFAR-10 has both). Their results
+would have the same file names: record them in a folder of their own (--record DIR). They are not run.
 
 On CIFAR-10 (not run here: it wants an accelerator) a ResNet-32 as in experiments/resnet_cifar.py, 200 epochs, the rate
 divided by 100 after 160 and after 180 and weight decay 2e-4 as Cao et al. have it (from memory). PAPER is 100 minus the errors of a published comparison

@@ -11,7 +11,8 @@ after: what is measured is the gain. `paper` compares a caption with the greedy 
 others drawn for its picture (Luo 2020, arXiv 2003.09971, which needs no second decoding and varies less). The paper has
 COCO only: 95.3 CIDEr by cross-entropy, 104.5 by this (FC model, beam 5, Karpathy's split; from memory).
 
-`paper` and `scenes` are not run. Measured, `leave_one_out` from `init_inject`, seeds 0 to 2, CIDEr before -> after (mean; `evaluate --task.decoding.width 1` is greedy):
+`paper` and `scenes` are not run. Measured, `leave_one_out` from `init_inject`, seeds 0 to 2, CIDEr before -> after (mean;
+`evaluate --task.decoding.width 1` is greedy):
 
                  test                       validation
     greedy       44.0 -> 49.8 (+5.8)        40.6 -> 45.9 (+5.3)

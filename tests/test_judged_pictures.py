@@ -20,7 +20,6 @@ from vlm_jax.train.evaluation import Evaluation, Results
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Workdirs of a painter, a captioner and a classifier, two steps each."""
-
     folder = tmp_path_factory.mktemp("judges")
     for name, function in (
         ("painter", painter.smoke),
@@ -28,7 +27,7 @@ def runs(tmp_path_factory):
         ("classifier", fashion_mnist.smoke),
     ):
         assert main(function, argv=["train", "--workdir", str(folder / name)]) == 0
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ PROMPT = "a red circle left of a small blue square"
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-
     folder = tmp_path_factory.mktemp("painted") / "run"
     assert main(painter.smoke, argv=["train", "--workdir", str(folder)]) == 0
     return folder

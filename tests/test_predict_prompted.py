@@ -15,7 +15,6 @@ from vlm_jax.types import PAD
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A workdir with two steps of low-rank updates, and a picture."""
-
     folder = tmp_path_factory.mktemp("answers")
     assert main(finetune_vqa.smoke, argv=["train", "--workdir", str(folder / "run")]) == 0
     Image.new("RGB", (70, 50), "red").save(folder / "a.png")

@@ -14,7 +14,6 @@ from vlm_jax.main import main
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A workdir with two steps of stacked attention, and two pictures."""
-
     folder = tmp_path_factory.mktemp("answers")
     assert main(stacked_attention.smoke, argv=["train", "--workdir", str(folder / "run")]) == 0
     for name, color in (("a", "red"), ("b", "blue")):

@@ -18,7 +18,7 @@ def workdirs(tmp_path_factory):
     for file in (bilstm_tagger, biaffine_parser):
         found[file] = str(tmp_path_factory.mktemp("run"))
         assert main(file.smoke, argv=["smoke", "train", "--workdir", found[file]]) == 0
-    yield found
+    return found
 
 
 def predict(capsys, workdirs, file, *argv):

@@ -44,12 +44,8 @@ def test_what_leads_to_an_answer_is_learned_with_it():
     row = led(SOURCE[0])
     assert row["target"].tolist() == [BOS, WHAT, COLOR, YES, RED, EOS, PAD, PAD]
     assert row["predicted"].tolist() == [False, False, True, True, True, False, False]
-    assert led(SOURCE[2])["target"].tolist() == [
-        BOS,
-        WHAT,
-        EOS,
-        *[PAD] * 5,
-    ]  # nothing leads nowhere
+    nothing = led(SOURCE[2])["target"].tolist()
+    assert nothing == [BOS, WHAT, EOS, *[PAD] * 5]  # leads nowhere
 
 
 def test_only_the_answer_and_its_end_are_learned():

@@ -94,7 +94,7 @@ class TextToImage(Painting):
         images = self.shown(images.reshape(*tokens.shape[:2], *images.shape[1:]))
         plans = None
         if self.plan is not None:
-            plans = written.tokens[..., :first] - _beyond(model.image_tokenizer)
+            plans = written.tokens[..., :first] - _beyond(model.image_tokenizer.quantiser.num_codes)
         return self.best(Painted(images=images, plans=plans), batch)
 
     def write(
@@ -149,7 +149,7 @@ class TextToImage(Painting):
         target = np.asarray(batch["target"])[np.asarray(batch["valid"])]
         ids = np.asarray(batch["id"])[np.asarray(batch["valid"])]
         before, inner = np.split(target[:, 1:-1], [self.num_planned], axis=1)
-        beyond = _beyond(tokenizer)
+        beyond = _beyond(codes)
         wrong = (target[:, 0] != BOS) | (target[:, -1] != EOS)
         wrong |= (inner < NUM_SPECIAL).any(1) | (inner >= beyond).any(1)
         wrong |= (before < beyond).any(1) | (before >= decoder.vocab_size).any(1)
@@ -167,19 +167,19 @@ class TextToImage(Painting):
 
     def _weight(self, image_tokenizer: Any, target: Array) -> Array:
         """Float[b m+n+1] of each label."""
-        numbers = target[:, 1 : 1 + self.num_planned] - _beyond(image_tokenizer)
+        codes = image_tokenizer.quantiser.num_codes
+        numbers = target[:, 1 : 1 + self.num_planned] - _beyond(codes)
         reached = self.plan.reached(numbers, image_tokenizer.grid)
         if image_tokenizer.by_columns:
             reached = reached.swapaxes(1, 2)
-        codes = jnp.where(reached, 1.0, self.background_weight).reshape(len(target), -1)
-        return jnp.pad(codes, ((0, 0), (self.num_planned, 1)), constant_values=1.0)
+        weight = jnp.where(reached, 1.0, self.background_weight).reshape(len(target), -1)
+        return jnp.pad(weight, ((0, 0), (self.num_planned, 1)), constant_values=1.0)
 
     def _check_stages(self, places: int, codes: int) -> None:
-        stages = stages_of(self.plan, places, codes)
-        if getattr(self.decoding, "stages", ()) != stages:
+        given, expected = getattr(self.decoding, "stages", ()), stages_of(self.plan, places, codes)
+        if given != expected:
             raise ValueError(
-                f"decoding has stages {getattr(self.decoding, 'stages', ())}, expected {stages}: {self.num_planned} tokens of a "
-                f"plan, then {places} codes"
+                f"decoding has stages {given}, expected {expected}: {self.num_planned} tokens of a plan, then {places} codes"
             )
 
     def _check_length(self, places: int) -> None:
@@ -197,16 +197,16 @@ class TextToImage(Painting):
         return self.with_dropped_prompts(batch, rngs["noise"])
 
 
-def _beyond(image_tokenizer: Any) -> int:
-    """The first token of a plan."""
-    return image_tokenizer.quantiser.num_codes + NUM_SPECIAL
+def _beyond(codes: int) -> int:
+    """The first token of a plan that stands before so many different codes."""
+    return codes + NUM_SPECIAL
 
 
 def stages_of(plan: Any, places: int, codes: int) -> tuple[tuple[int, int, int], ...]:
     """`Sampling.stages` of a plan and then so many places with one of so many codes each; () without a plan."""
     if plan is None:
         return ()
-    beyond = codes + NUM_SPECIAL
+    beyond = _beyond(codes)
     return (
         (plan.length, beyond, beyond + plan.vocab_size - 1),
         (places, NUM_SPECIAL, beyond - 1),

@@ -14,6 +14,8 @@ NOTHING = 0
 RADII = 16  # pixels, and none as large
 GRID = 8  # cells along each side of the picture, as many as codes
 CELL = PICTURE_SIZE // GRID  # pixels
+PIXELS = range(PICTURE_SIZE)
+FIELDS = {"color": COLORS, "shape": SHAPES, "radius": range(RADII), "x": PIXELS, "y": PIXELS}
 PARTS = (COLORS, SHAPES, range(RADII), range(GRID), range(CELL), range(GRID), range(CELL))
 STARTS = np.cumsum([NOTHING + 1, *map(len, PARTS)])
 LARGE = 8  # pixels, the least radius of what is called large
@@ -48,23 +50,14 @@ class ScenePlan:
             )
         numbers = np.full((self.num_objects, len(PARTS)), NOTHING, np.int32)
         for row, each in zip(numbers, sorted(scene.objects, key=lambda each: each.x)):
-            for name, part in (
-                ("color", COLORS),
-                ("shape", SHAPES),
-                ("radius", range(RADII)),
-                ("x", range(PICTURE_SIZE)),
-                ("y", range(PICTURE_SIZE)),
-            ):
+            for name, known in FIELDS.items():
                 value = getattr(each, name)
-                if value not in part:
-                    raise ValueError(f"{name} {value!r}, expected one of {part[0]} ... {part[-1]}")
-            values = (
-                each.color,
-                each.shape,
-                each.radius,
-                *divmod(each.x, CELL),
-                *divmod(each.y, CELL),
-            )
+                if value not in known:
+                    raise ValueError(
+                        f"{name} {value!r}, expected one of {known[0]} ... {known[-1]}"
+                    )
+            kinds = (each.color, each.shape, each.radius)
+            values = (*kinds, *divmod(each.x, CELL), *divmod(each.y, CELL))
             row[:] = [
                 start + part.index(value) for start, part, value in zip(STARTS, PARTS, values)
             ]
