@@ -1,7 +1,7 @@
 """A published model of pictures and words on our data: what finetune_captioner.published and finetune_vqa.published share."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments import answerers, prompted_scenes
@@ -104,43 +104,56 @@ def asked(
         words=len(found.tokenizer.encode(question)) if captions else words,
         question=question,
     )
-    length = max_answer + (prompt.length if isinstance(prompt, Prompt) else 1)
-    most = getattr(found.family.model.decoder, "max_length", None) or length
-    if length > most:
-        raise UserError(
-            f"--max_answer: given {max_answer}, with what stands before it {length} tokens, but {found.weights} has positions "
-            f"for {most}; try --max_answer {most - length + max_answer}"
-        )
-    if isinstance(prompt, Tokenize):
-        most = getattr(found.family.model.text_encoder, "max_length", None) or prompt.max_length
-        if prompt.max_length > most:
-            raise UserError(
-                f"--max_question: given {words}, and two more, but {found.weights} has positions for {most}; try "
-                f"--max_question {most - 2}"
-            )
-    asked: tuple = ()
     if isinstance(prompt, Prompt):
-        answered = (
+        length, given = max_answer + prompt.length, (prompt,)
+        answered: tuple = (
             TokenizeAnswer(prompt=prompt, max_length=length, max_answer=max_answer, key=key),
         )
-        keys, asked = ("image", "target", "predicted"), (prompt,)
+        keys: tuple[str, ...] = ("image", "target", "predicted")
     else:
-        target = Tokenize(tokenizer=found.tokenizer, max_length=length, key=key)
-        answered = (target,) if prompt is None else (prompt, target)
-        keys = ("image", "target") if prompt is None else ("image", "text", "target")
+        length, given = max_answer + 1, ()
+        answered = (Tokenize(tokenizer=found.tokenizer, max_length=length, key=key),)
+        keys = ("image", "target")
+    if isinstance(prompt, Tokenize):  # read beside the picture
+        answered, keys = (prompt, *answered), ("image", "text", "target")
+        _check_positions(
+            found,
+            f"--max_question: given {words}, and two more",
+            prompt.max_length,
+            found.family.model.text_encoder,
+            lambda most: f"--max_question {most - 2}",
+        )
+    _check_positions(
+        found,
+        f"--max_answer: given {max_answer}, with what stands before it {length} tokens",
+        length,
+        found.family.model.decoder,
+        lambda most: f"--max_answer {most - length + max_answer}",
+    )
     return prompted_scenes.pipelines(
         found.tokenizer,
         sources,
         train,
         before=found.transforms,
         first=first,
-        asked=asked,
+        asked=given,
         answered=answered,
         keys=keys,
         max_answer=max_answer,
         batch_size=batch_size,
         eval_batch_size=batch_size,
     )
+
+
+def _check_positions(
+    found: Opened, given: str, length: int, part: Any, instead: Callable[[int], str]
+) -> None:
+    """A `part` that knows positions by a table has so many."""
+    most = getattr(part, "max_length", None) or length
+    if length > most:
+        raise UserError(
+            f"{given}, but {found.weights} has positions for {most}; try {instead(most)}"
+        )
 
 
 def begun(

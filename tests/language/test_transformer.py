@@ -28,6 +28,11 @@ def variables_of(module, *arguments):
     )
 
 
+def applied(module, variables, *arguments):
+    """Compiled as one: operation by operation costs more."""
+    return jax.jit(lambda variables: module.apply(variables, *arguments, train=False))(variables)
+
+
 TURNED = (Layer(window=3, rotary=Rotary()), Layer(rotary=Rotary(base=100.0)))
 DECODERS = {
     "cross_attention": {},
@@ -38,44 +43,47 @@ DECODERS = {
 
 
 @pytest.fixture(scope="module", params=DECODERS)
-def decoder(request):
+def read(request):
+    """tokens [2 5] -> logits [2 5 v] of the whole; of two chunks and of one; of single steps with a cache for four."""
     module = TransformerDecoder(**SIZES, **DECODERS[request.param])
     variables = variables_of(module, TOKENS, MEMORY)
 
     def apply(*arguments, **options):
         return module.apply(variables, *arguments, **options)
 
-    return apply
-
-
-@pytest.mark.parametrize("chunks", [(3, 2), (5,)], ids=str)
-def test_a_prompt_may_be_read_in_chunks(decoder, chunks):
-    @jax.jit
-    def run(tokens):
-        whole = decoder(tokens, MEMORY, train=False)
-        cache = decoder(MEMORY, 2, 5, method="initial_cache")
+    def in_chunks(tokens, sizes):
+        cache = apply(MEMORY, 2, 5, method="initial_cache")
         parts, start = [], 0
-        for size in chunks:
-            part, cache = decoder(tokens[:, start : start + size], cache, MEMORY, method="extend")
+        for size in sizes:
+            part, cache = apply(tokens[:, start : start + size], cache, MEMORY, method="extend")
             parts.append(part)
             start += size
-        return whole, jnp.concatenate(parts, axis=1)
+        return jnp.concatenate(parts, axis=1)
 
-    whole, parts = run(TOKENS)
-    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-4)
+    def in_steps(tokens):
+        def body(cache, token):
+            logits, cache = apply(token, cache, MEMORY, method="step")
+            return cache, logits
 
+        cache = apply(MEMORY, 2, 4, method="initial_cache")
+        return jnp.swapaxes(jax.lax.scan(body, cache, tokens.T)[1], 0, 1)
 
-def test_a_step_beyond_the_cache_is_nan_and_up_to_it_exact(decoder):
     @jax.jit
     def run(tokens):
-        cache = decoder(MEMORY, 2, 4, method="initial_cache")
-        logits = []
-        for t in range(5):
-            found, cache = decoder(tokens[:, t], cache, MEMORY, method="step")
-            logits.append(found)
-        return jnp.stack(logits, axis=1), decoder(tokens, MEMORY, train=False)
+        whole = apply(tokens, MEMORY, train=False)
+        return whole, in_chunks(tokens, (3, 2)), in_chunks(tokens, (5,)), in_steps(tokens)
 
-    steps, whole = run(TOKENS)
+    return run(jnp.asarray(TOKENS))
+
+
+def test_a_prompt_may_be_read_in_chunks(read):
+    whole, two, one, _ = read
+    np.testing.assert_allclose(two, whole, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_beyond_the_cache_is_nan_and_up_to_it_exact(read):
+    whole, _, _, steps = read
     np.testing.assert_allclose(steps[:, :4], whole[:, :4], rtol=1e-4, atol=1e-4)
     assert np.isnan(steps[:, 4]).all()
 
@@ -132,7 +140,7 @@ def test_the_same_word_elsewhere_is_another_vector():
     module = TransformerEncoder(**SIZES)
     tokens = np.array([[5, 6, 5]])
     variables = variables_of(module, tokens)
-    values = module.apply(variables, tokens, train=False).values[0]
+    values = applied(module, variables, tokens).values[0]
     assert np.abs(values[0] - values[2]).max() > 1e-3
 
 
@@ -174,7 +182,7 @@ def with_places():
     variables = variables_of(module, PROMPTED, memory)
 
     @jax.jit
-    def run(tokens, values=memory.values):
+    def run(tokens, values):
         seen = memory.replace(values=values)
         whole = module.apply(variables, tokens, seen, train=False)
         cache = module.apply(variables, seen, 2, 8, method="initial_cache")
@@ -185,7 +193,7 @@ def with_places():
             parts.append(logits[:, None])
         return whole, jnp.concatenate(parts, axis=1)
 
-    return run, memory
+    return lambda tokens, values=memory.values: run(tokens, values), memory
 
 
 def test_a_prompt_with_a_picture_and_steps_after_it_equal_the_whole(with_places):
@@ -220,7 +228,7 @@ def test_a_prompt_in_two_pieces_gives_nan_and_its_end_may_be_written_again():
 
     found = halves(tokens)
     assert np.isnan(found[0, 2:]).all() and np.isfinite(found[0, :2]).all()
-    whole = module.apply(variables, tokens, None, train=False)
+    whole = applied(module, variables, tokens, None)
     np.testing.assert_allclose(found[1], whole[1], rtol=1e-4, atol=1e-4)
 
 
@@ -269,7 +277,7 @@ def test_a_window_ends_what_a_word_sees():
 def test_tokens_that_are_never_written_have_no_chance():
     module = TransformerDecoder(**SIZES, unscored=(PAD, BOS))
     variables = variables_of(module, TOKENS, None)
-    chances = jax.nn.softmax(module.apply(variables, TOKENS, None, train=False))
+    chances = jax.nn.softmax(applied(module, variables, TOKENS, None))
     assert (chances[..., [PAD, BOS]] == 0).all()
     np.testing.assert_allclose(chances.sum(-1), 1, rtol=1e-5)
 
@@ -297,5 +305,5 @@ def test_a_second_segment_begins_after_the_first_end():
     assert table.shape == (2, 16)
     one = tokens.copy()
     one[0, 2] = 7
-    other = module.apply(variables, one, train=False).values
+    other = applied(module, variables, one).values
     assert np.abs(other - run(variables))[0, 3].max() > 1e-3

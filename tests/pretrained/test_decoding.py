@@ -98,7 +98,8 @@ def test_words_behind_change_nothing_before_them(run):
 
 @pytest.fixture(scope="module", params=PICTURED)
 def asked(request, tmp_path_factory):
-    """(answers -> logits of the whole and of a prompt in one piece, then steps, and one beyond the cache; the prompts)"""
+    """(answers -> logits of the whole and of a prompt in one piece, then steps, and one beyond the cache; the prompts;
+    whether a prompt sees all of itself)"""
     path = tmp_path_factory.mktemp(request.param)
     published.write(path, published.Stored(request.param).config)
     found = weights.load(str(path))
@@ -128,14 +129,16 @@ def asked(request, tmp_path_factory):
         beyond, _ = apply(tokens[:, -1], cache, memory, method="step")
         return whole, jnp.concatenate([parts, jnp.swapaxes(steps, 0, 1)], axis=1), beyond
 
-    return jax.jit(computed, static_argnums=1), prompt
+    whole_prompt = found.model.decoder.prefix_end is not None
+    assert whole_prompt == request.param.startswith("paligemma")
+    return jax.jit(computed, static_argnums=1), prompt, whole_prompt
 
 
 ANSWERS = np.array([[11, 60, 13, 14], [15, 7, PAD, PAD], [16, PAD, PAD, PAD]])
 
 
 def test_behind_a_picture_and_a_prompt_steps_equal_the_whole_on_either_side_of_padding(asked):
-    run, prompt = asked
+    run, prompt, _ = asked
     right = np.concatenate([prompt, ANSWERS], axis=1)
     left = np.stack([np.roll(row, (row == PAD).sum()) for row in right])
     found = []
@@ -150,7 +153,7 @@ def test_behind_a_picture_and_a_prompt_steps_equal_the_whole_on_either_side_of_p
 
 
 def test_of_an_answer_words_behind_change_nothing_before_them(asked):
-    run, prompt = asked
+    run, prompt, _ = asked
     tokens = np.concatenate([prompt, ANSWERS], axis=1)
     before = np.asarray(run(tokens, prompt.shape[1] + 3)[0])
     for t in (prompt.shape[1], prompt.shape[1] + 3):
@@ -160,3 +163,13 @@ def test_of_an_answer_words_behind_change_nothing_before_them(asked):
         np.testing.assert_array_equal(after[0, :t], before[0, :t])
         assert (after[0, t] != before[0, t]).any()
         np.testing.assert_array_equal(after[1:], before[1:])
+
+
+def test_of_a_prompt_the_last_word_is_seen_by_the_first_place_in_paligemma_alone(asked):
+    run, prompt, whole_prompt = asked
+    tokens = np.concatenate([prompt, ANSWERS], axis=1)
+    changed, last = tokens.copy(), prompt.shape[1] - 2
+    changed[0, last] = 25
+    before, after = (np.asarray(run(t, prompt.shape[1] + 3)[0]) for t in (tokens, changed))
+    assert (after[0, last] != before[0, last]).any()
+    assert (after[0, 0] != before[0, 0]).any() == whole_prompt

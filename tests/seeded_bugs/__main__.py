@@ -11,14 +11,10 @@ makes the command fail.
 A part's bugs are a file beside this one, which names its rooms; nothing has to be told that it is there.
 """
 
-import os
 import sys
 
-os.environ.setdefault(
-    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
-)  # as in the tests, before JAX is imported
-
-from tests.seeded_bugs.harness import main  # noqa: E402
+from tests import compilation  # noqa: F401  before JAX is imported
+from tests.seeded_bugs.harness import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
