@@ -59,27 +59,28 @@ class Folder:
     def tokenizer(self, **fields: Any) -> TokenizerFile:
         """tokenizer.json, with `fields` such as eos_token and, unless given, as many rows as it has tokens and the special
         tokens that tokenizer_config.json or special_tokens_map.json name."""
-        path, words, added = self._listed()
-        fields = {**self._roles(_tokens(words) | _tokens(added), fields.values()), **fields}
+        path, number, known = self._listed
+        fields = {**self._roles(known, fields.values()), **fields}
         if "vocab_size" not in fields:
             # Each of the four special tokens that the file lacks gets a row.
-            fields["vocab_size"] = len(words) + len(added) + 4
+            fields["vocab_size"] = number + 4
             rows = TokenizerFile(file=str(path), **fields).rows_in_file()
             fields["vocab_size"] = len(rows)
         return TokenizerFile(file=str(path), **fields)
 
     def has_token(self, token: str) -> bool:
         """Whether tokenizer.json lists it."""
-        _, words, added = self._listed()
-        return token in _tokens(words) | _tokens(added)
+        return token in self._listed[2]
 
-    def _listed(self) -> tuple[Path, Any, Any]:
-        """tokenizer.json, and the tokens of its model and those that were added, in the form that it has for them."""
+    @functools.cached_property
+    def _listed(self) -> tuple[Path, int, set[str]]:
+        """tokenizer.json, and of the tokens of its model and those that were added how many they are, and which."""
         path = self._file("tokenizer.json", "the tokenizer in the form of the tokenizers library")
         found = read_json(path)
         model = found.get("model")
         words = model.get("vocab", ()) if isinstance(model, dict) else ()
-        return path, words, found.get("added_tokens") or ()
+        added = found.get("added_tokens") or ()
+        return path, len(words) + len(added), _tokens(words) | _tokens(added)
 
     def _roles(self, known: Collection[str], given: Collection[Any]) -> dict[str, str]:
         """Which of the `known` tokens has which role, where the files beside say; of two roles the first, and none of a
