@@ -62,7 +62,10 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
     for readings in (8, 12, 16):
         decoding = dataclasses.replace(experiment.task.decoding, num_steps=readings)
         task = dataclasses.replace(experiment.task, decoding=decoding)
-        yield f"maskgit, {readings} readings, guidance 3", painter(experiment, task, rows)
+        yield (
+            f"maskgit, {readings} readings, guidance {task.guidance:g}",
+            painter(experiment, task, rows),
+        )
 
 
 def by_flow(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:

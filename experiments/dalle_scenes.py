@@ -52,7 +52,6 @@ by 7.8 (standard deviation).
 """
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -67,7 +66,6 @@ from vlm_jax.decoding.masked import MaskedDecoding
 from vlm_jax.decoding.sampling import Sampling
 from vlm_jax.language.attention_decoder import AttentionDecoder
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
-from vlm_jax.layers.quantisation import FiniteScalarQuantiser
 from vlm_jax.main import main
 from vlm_jax.metrics.prefixed import Prefixed
 from vlm_jax.metrics.prompt_holds import PlanHolds
@@ -93,7 +91,7 @@ PLANNED_STEPS = 5000
 def transformer(
     tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
 ) -> Experiment:
-    """Four layers of width 192, code after code. `levels` are those of the image tokenizer."""
+    """Four layers of width 192, code after code. `levels` are those of the image tokenizer, "vectors" of vqvae."""
     return _painter(_decoder(levels), tokenizer, levels, num_steps=train_steps)
 
 
@@ -126,7 +124,7 @@ def lstm(
 ) -> Experiment:
     """An LSTM of width 512 that attends to the prompt, code after code."""
     decoder = AttentionDecoder(
-        vocab_size=math.prod(image_tokenizer.levels_of(levels)) + NUM_SPECIAL,
+        vocab_size=image_tokenizer.quantiser_of(levels).num_codes + NUM_SPECIAL,
         width=512,
         embedding_width=192,
         attention_width=192,
@@ -142,14 +140,13 @@ def maskgit(
     return _painter(decoder, tokenizer, levels, masked=True, num_steps=train_steps)
 
 
-def smoke() -> Experiment:
-    """Two steps, tiny, with an image tokenizer that knows nothing."""
-    levels = image_tokenizer.LEVELS
+def smoke(tokenizer: str = "", levels: str = image_tokenizer.LEVELS) -> Experiment:
+    """Two steps, tiny, with an image tokenizer that knows nothing, or that of image_tokenizer.smoke in the run `tokenizer`."""
     tiny = _painter(
         _decoder(levels, width=8, num_layers=1, num_heads=2),
-        None,
+        tokenizer,
         levels,
-        cnn={"features": (8,), "num_blocks": 0},
+        cnn={"features": (8,), "num_blocks": 1},
         config="tiny",
         train_config="tiny",
         width=8,
@@ -215,24 +212,24 @@ def _decoder(
     num_layers: int = 4,
     num_heads: int = 4,
 ) -> TransformerDecoder:
-    digits = image_tokenizer.levels_of(levels)
+    quantiser = image_tokenizer.quantiser_of(levels)
     planned, length = (0, 0) if plan is None else (plan.vocab_size, plan.length)
     return TransformerDecoder(
-        vocab_size=math.prod(digits) + NUM_SPECIAL + planned,
+        vocab_size=quantiser.num_codes + NUM_SPECIAL + planned,
         width=width,
         num_layers=num_layers,
         num_heads=num_heads,
         hidden=4 * width,
         max_length=length + PLACES + 2,  # with BOS and EOS
         relative=2 * PLACES if causal else None,  # half of the buckets are exact
-        digits=digits,
+        digits=getattr(quantiser, "levels", ()),  # vectors have none
         causal=causal,
     )
 
 
 def _painter(
     decoder: Any,
-    tokenizer: str | None,
+    tokenizer: str,
     levels: str,
     *,
     cnn: Mapping[str, Any] = {},
@@ -246,7 +243,7 @@ def _painter(
     batch_size: int = 32,
     num_steps: int = STEPS,
 ) -> Experiment:
-    quantiser = FiniteScalarQuantiser(levels=image_tokenizer.levels_of(levels))
+    quantiser = image_tokenizer.quantiser_of(levels)
     codec = image_tokenizer.image_tokenizer(quantiser, **cnn).clone(by_columns=by_columns)
     data = picture_data.scenes(batch_size=batch_size, config=config)
 
@@ -256,7 +253,9 @@ def _painter(
             split,
             train_config if train else config,
             encoder=CodesOf(tokenizer=codec),
-            init_params=tokenizer and VariablesFromRun(workdir=tokenizer, part="tokenizer"),
+            init_params=VariablesFromRun(workdir=tokenizer, part="tokenizer")
+            if tokenizer
+            else None,
             dtype="int32",
         )
         return Pipeline(
@@ -317,7 +316,7 @@ def _painter(
             weight_decay=0.05,
             frozen=(r"^image_tokenizer/",),
         ),
-        init_params=tokenizer and PartFromRun(workdir=tokenizer, part="image_tokenizer"),
+        init_params=PartFromRun(workdir=tokenizer, part="image_tokenizer") if tokenizer else None,
         evaluations=(
             *data.evaluations(every=every, loss=False),
             Evaluation(name="codes", data=pairs("validation", 100), every=every, predict=False),

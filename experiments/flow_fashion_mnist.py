@@ -7,7 +7,7 @@
 
 As in flow_scenes: Heun's method, guidance, one prompt in ten of training empty. Times are logit-normal about the middle.
 A U-Net over patches of 2x2: a grid of 14x14 with 48 features and one of 7x7 with 96 and attention. Class consistency is
-how often fashion_mnist.small_cnn, trained on the same training pictures, says that a picture is of its prompt. Ours are in experiments/results.
+how often fashion_mnist.small_cnn, trained on the same training pictures, says that a picture is of its prompt.
 """
 
 import sys

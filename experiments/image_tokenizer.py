@@ -52,13 +52,14 @@ CITATION = "after van den Oord et al. 2017, Mentzer et al. 2024"
 PAPER = {"fsq": {}, "fsq_perceptual": {}, "vqvae": {}}
 NUM_CODES = 4096  # of vqvae
 LEVELS = "8,8,8,8"  # of fsq
+VECTORS = "vectors"  # in their place, that vqvae learns
 GRID = (8, 8)
 SPLITS = ("validation", "test", "test_unseen")
 
 
 def fsq(levels: str = LEVELS) -> Experiment:
     """Four numbers of eight levels, or as many as named, of so many: 4,096 codes."""
-    return _tokenizer(image_tokenizer(FiniteScalarQuantiser(levels=levels_of(levels))))
+    return _tokenizer(image_tokenizer(quantiser_of(levels)))
 
 
 def fsq_perceptual(
@@ -69,34 +70,39 @@ def fsq_perceptual(
         encoder=show_attend_and_tell.scenes().model.image_encoder,
         init_params=VariablesFromRun(workdir=eyes, scope="image_encoder"),
     )
-    return _tokenizer(fsq(levels).model, num_steps=2000, peak=5e-4, perceptual=seen, start=start)
+    return _tokenizer(
+        image_tokenizer(quantiser_of(levels)),
+        num_steps=2000,
+        peak=5e-4,
+        perceptual=seen,
+        start=start,
+    )
 
 
 def vqvae() -> Experiment:
     """4,096 vectors of 16 numbers."""
-    return _tokenizer(
-        image_tokenizer(
-            VectorQuantiser(num_codes=NUM_CODES, width=16, commitment=0.02, dead_below=0.03)
-        )
-    )
+    return _tokenizer(image_tokenizer(quantiser_of(VECTORS)))
 
 
 def smoke() -> Experiment:
     """Two steps of a tiny VQ-VAE."""
-    model = image_tokenizer(VectorQuantiser(num_codes=NUM_CODES, width=4), (8,), num_blocks=1)
+    model = image_tokenizer(quantiser_of(VECTORS), (8,), num_blocks=1)
     tiny = _tokenizer(model, config="tiny", batch_size=4, num_steps=2)
     evaluation = dataclasses.replace(tiny.evaluations[0], every=None)
     return dataclasses.replace(tiny, evaluations=(evaluation,), best=None, log_every=1)
 
 
-def levels_of(text: str) -> tuple[int, ...]:
-    """8,5,5,5 as it is typed -> (8, 5, 5, 5)."""
+def quantiser_of(levels: str) -> FiniteScalarQuantiser | VectorQuantiser:
+    """Of 8,5,5,5 as it is typed four numbers of so many levels; of "vectors" that of `vqvae`."""
+    if levels == VECTORS:
+        return VectorQuantiser(num_codes=NUM_CODES, width=16, commitment=0.02, dead_below=0.03)
     try:
-        return tuple(map(int, text.split(",")))
+        numbers = tuple(map(int, levels.split(",")))
     except ValueError:
         raise UserError(
-            f"--levels: given {text}, expected whole numbers such as {LEVELS}"
+            f"--levels: given {levels}, expected whole numbers such as {LEVELS}, or {VECTORS} for those of vqvae"
         ) from None
+    return FiniteScalarQuantiser(levels=numbers)
 
 
 def image_tokenizer(

@@ -62,14 +62,23 @@ class PictureData:
 
 
 def scenes(
-    *, batch_size: int, config: str | None = None, eval_batch_size: int = 50, seed: int = 0
+    *,
+    batch_size: int,
+    config: str | None = None,
+    train_config: str | None = None,
+    eval_batch_size: int = 50,
+    seed: int = 0,
 ) -> PictureData:
-    """The pictures made here, float32 [64 64 3]. 8,000 / 500 / 1,000 and 500 of unseen pairs."""
+    """The pictures made here, float32 [64 64 3]. 8,000 / 500 / 1,000 and 500 of unseen pairs; to train on those of
+    `train_config` where it is given ("large": 64,000)."""
     splits = ("train", "validation", "test", "test_unseen")
     sources = {split: Tfds("scenes", split, config=config) for split in splits}
+    words = WordTokenizer(corpus=sources["train"], vocab_size=64)
+    if train_config is not None:
+        sources["train"] = Tfds("scenes", "train", config=train_config)
     return _pipelines(
         {s: source if s == "train" else Prompted(source) for s, source in sources.items()},
-        WordTokenizer(corpus=sources["train"], vocab_size=64),
+        words,
         before=(Decode(),),
         draw=(ChooseCaption(output="prompt"),),
         max_length=36,

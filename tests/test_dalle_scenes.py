@@ -1,11 +1,16 @@
 """experiments/image_tokenizer.py and dalle_scenes.py: as many codes as named, in all that knows their number."""
 
+import numpy as np
 import pytest
 
 from experiments import dalle_scenes, image_tokenizer
 from vlm_jax.commands.command import UserError
+from vlm_jax.commands.workdirs import variables_of
+from vlm_jax.main import main
 from vlm_jax.metrics.code_use import CodeUse
 from vlm_jax.text.scene_plan import ScenePlan
+from vlm_jax.train.experiment import Experiment
+from vlm_jax.train.state import named_leaves
 from vlm_jax.types import NUM_SPECIAL
 
 
@@ -30,3 +35,27 @@ def test_levels_reach_the_decoder_and_its_targets(function, monkeypatch):
 def test_levels_that_are_no_numbers_are_refused():
     with pytest.raises(UserError, match="--levels: given 8,x, expected whole numbers such as 8,8"):
         image_tokenizer.fsq("8,x")
+
+
+def test_the_vectors_of_a_vqvae_are_written_and_painted(tmp_path, capsys):
+    """From a run of `vqvae` on: its codebook and what paints with it stay as they are, and pictures are made of them."""
+    codec, run = tmp_path / "vqvae", tmp_path / "dalle"
+    assert main(image_tokenizer.smoke, argv=["train", "--workdir", str(codec)]) == 0
+
+    def written() -> Experiment:
+        return dalle_scenes.smoke(tokenizer=str(codec), levels="vectors")
+
+    assert main(written, argv=["train", "--workdir", str(run)]) == 0
+    before, _ = variables_of(codec, None)
+    after, _ = variables_of(run, None)
+    new = named_leaves(
+        {kind: tree["image_tokenizer"] for kind, tree in after.items() if "image_tokenizer" in tree}
+    )
+    old = named_leaves(before)
+    assert any("decoder" in name for name in new) and any("codebook" in name for name in new)
+    for name, leaf in new.items():
+        np.testing.assert_array_equal(leaf, old[name], err_msg=name)
+    capsys.readouterr()
+    argv = ["predict", "--prompt", "a red circle", "--count", "2", "--workdir", str(run)]
+    assert main(written, argv=argv) == 0
+    assert "wrote" in capsys.readouterr().out

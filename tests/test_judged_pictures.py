@@ -1,5 +1,6 @@
 """`evaluate --judge DIR --nearest`: what other runs and the training pictures say of pictures that were made."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,13 +8,19 @@ import pytest
 
 from experiments import fashion_mnist, picture_data, show_and_tell, text_cnn
 from tests import painter
+from tests.data.test_views import png
 from vlm_jax import config
 from vlm_jax.commands.command import UserError
 from vlm_jax.commands.pictures import Judge, judged, with_nearest
+from vlm_jax.data.held import Held
+from vlm_jax.data.image_transforms import CentreCrop, Decode, ResizeShorter
+from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompts import Prompted
-from vlm_jax.data.source import Tfds
+from vlm_jax.data.source import InMemory, Tfds
 from vlm_jax.main import main
 from vlm_jax.metrics.frechet import frechet_distance, moments
+from vlm_jax.metrics.prefixed import Prefixed
+from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.train.evaluation import Evaluation, Results
 
 
@@ -81,6 +88,43 @@ def test_evaluate_prints_what_the_judge_and_the_training_pictures_say(runs, caps
     } <= found.keys()
     page = (runs / "painter" / "nearest_validation.html").read_text()
     assert page.count("<article>") == 16 and "the nearest of 64 training pictures" in page
+
+
+def test_an_evaluation_without_predictions_is_not_judged_and_others_keep_their_prefix(
+    runs, real, tmp_path
+):
+    judge = Judge.of(runs / "classifier")
+    evaluation, found = real
+    codes = dataclasses.replace(evaluation, predict=False)
+    assert judged(judge, codes, Results({"loss": 1.0}, [])).numbers == {"loss": 1.0}
+    data = picture_data.scenes(batch_size=8, config="tiny")
+    assert with_nearest(tmp_path, data.train, codes, Results({}, [])).numbers == {}
+    metrics = (Prefixed(metric=PromptHolds(), prefix="best_of_8_"),)
+    task = dataclasses.replace(painter.smoke().task, metrics=metrics)
+    best = dataclasses.replace(evaluation, task=task)
+    assert "best_of_8_copies" in with_nearest(tmp_path, data.train, best, found).numbers
+
+
+def test_photographs_are_cut_to_the_size_that_is_made(real, tmp_path):
+    """Training pictures of any size beside those of 64x64 that were made."""
+    rng = np.random.default_rng(0)
+    stored = [
+        {"id": i, "image": png(rng.integers(0, 256, (h, w, 3), np.uint8)), "captions": ("a",)}
+        for i, (h, w) in enumerate([(80, 70), (66, 100), (64, 64)])
+    ]
+    cuts = (Decode(at_least=64), ResizeShorter(size=64), CentreCrop(size=64))
+    training = Pipeline(
+        source=Held(InMemory(stored), cuts), transforms=(), batch_size=2, train=True
+    )
+    numbers = with_nearest(tmp_path, training, *real).numbers
+    assert 0 < numbers["nearest_made"] < 255
+
+
+def test_prompts_that_are_not_of_the_scenes_are_no_captioner_s(runs, real):
+    judge = Judge.of(runs / "captioner")
+    pictures = np.stack([each["picture"] for each in real[1].examples])
+    with pytest.raises(UserError, match="captions scenes, and the prompt 'ankle boot' is not of"):
+        judge.said(pictures, ["ankle boot"] * len(pictures))
 
 
 def test_training_pictures_handed_out_again_are_copies(runs, real, tmp_path):

@@ -81,6 +81,9 @@ def test_between_two_prompts_the_noise_stays_and_the_ends_are_the_prompts(workdi
         (["--prompt", "a star", "--to", "a star", "--steps", "1"], "a number from 2"),
         (["--prompt", "a star", "--steps", "3"], '--steps are those between two prompts: add --to'),
         (["--prompt", "a", "red", "star"], "beside the prompt, given red star; write the prompt in quotes"),
+        (["--prompt", "a star", "--int8"], "--int8 is not for --prompt; leave it out"),
+        (["--prompt", "a star", "--question", "what"], "--question is not for --prompt"),
+        (["--count", "3", "a star"], "--count is for --prompt alone; leave it out"),
         (["a red circle"], 'this model makes pictures: predict --prompt "a red circle"'),
     ],
 )  # fmt: skip

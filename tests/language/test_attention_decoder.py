@@ -82,17 +82,20 @@ def test_soft_attention_equals_the_equations():
     assert "log_prob" not in found
 
 
+HARD = AttentionDecoder(**SIZES, attend=HardAttention(expected_rate=0.0))
+
+
 @pytest.fixture(scope="module")
 def hard():
-    module = AttentionDecoder(**SIZES, attend=HardAttention(expected_rate=0.0))
-    variables = variables_of(module)
-    run = jax.jit(lambda key: sown(module, variables, key))
+    """Its variables, a key -> what it sows, and what soft attention sows with the same variables."""
+    variables = variables_of(HARD)
+    run = jax.jit(lambda key: sown(HARD, variables, key))
     soft = AttentionDecoder(**SIZES, attend=SoftAttention())
-    return module, variables, run, soft
+    return variables, run, jax.device_get(jax.jit(lambda: sown(soft, variables, train=False))())
 
 
 def test_hard_attention_looks_at_one_real_place_and_reports_its_probability(hard):
-    module, variables, run, _ = hard
+    _, run, _ = hard
     _, found = jax.device_get(run(jax.random.key(0)))
     weights = found["attention"]
     assert set(np.unique(weights)) == {0.0, 1.0} and (weights.sum(-1) == 1).all()
@@ -104,9 +107,8 @@ def test_hard_attention_looks_at_one_real_place_and_reports_its_probability(hard
 
 
 def test_places_are_drawn_as_often_as_they_are_probable(hard):
-    module, variables, run, soft = hard
+    _, run, (_, expected) = hard
     # The first place depends on nothing drawn before it.
-    _, expected = jax.device_get(sown(soft, variables, train=False))
     keys = jax.random.split(jax.random.key(2), 2000)
     weights, log_prob = jax.device_get(
         jax.jit(jax.vmap(lambda key: [run(key)[1][k][:, 0] for k in ("attention", "log_prob")]))(
@@ -122,19 +124,17 @@ def test_places_are_drawn_as_often_as_they_are_probable(hard):
 
 
 def test_hard_attention_takes_the_most_probable_place_when_it_does_not_train(hard):
-    module, variables, _, soft = hard
-    _, found = jax.device_get(jax.jit(lambda: sown(module, variables, train=False))())
-    _, expected = jax.device_get(sown(soft, variables, train=False))
+    variables, _, (_, expected) = hard
+    _, found = jax.device_get(jax.jit(lambda: sown(HARD, variables, train=False))())
     first, p = found["attention"][:, 0], expected["attention"][:, 0]
     np.testing.assert_array_equal(first.argmax(-1), p.argmax(-1))
     assert (first.max(-1) == 1).all() and "log_prob" not in found
 
 
 def test_rows_that_look_at_the_expected_place_are_soft_and_have_no_policy(hard):
-    _, variables, _, soft = hard
+    variables, _, (expected, _) = hard
     module = AttentionDecoder(**SIZES, attend=HardAttention(expected_rate=1.0))
     logits, found = jax.device_get(jax.jit(lambda: sown(module, variables, jax.random.key(0)))())
-    expected, _ = jax.device_get(sown(soft, variables, train=False))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
     assert (found["log_prob"] == 0).all()
 
@@ -174,8 +174,10 @@ def test_scheduled_sampling_at_0_is_teacher_forcing_and_at_1_ignores_the_text(na
     np.testing.assert_array_equal(always, always_other)
     assert not np.allclose(always, forced) and not np.allclose(through_call, forced)
     off = module.clone(sampling_rate=0.0)
-    exact = off.apply(variables, TOKENS, MEMORY, train=True)
-    np.testing.assert_array_equal(exact, off.apply(variables, TOKENS, MEMORY, train=False))
+    exact, also = jax.jit(
+        lambda: [off.apply(variables, TOKENS, MEMORY, train=train) for train in (True, False)]
+    )()
+    np.testing.assert_array_equal(exact, also)
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -13,7 +13,8 @@ def of(prompt, *captions):
 
 def test_the_prompt_itself_and_another_wording_keep_everything():
     prompt = "a red circle left of a small blue square"
-    assert of(prompt, prompt) == {"facts_kept": 100, "prompts_kept": 100}
+    everything = {"facts_kept": 100, "prompts_kept": 100, "facts_repeated": 100}
+    assert of(prompt, prompt) == everything
     other = "from left to right, a large red circle and a small blue square"
     assert of(prompt, other, "a blue square right of a red circle")["facts_kept"] == 100
 
@@ -48,6 +49,15 @@ def test_facts_by_hand(prompt, caption, kept, facts):
     assert found["prompts_kept"] == (100 if kept == facts else 0)
 
 
+@pytest.mark.parametrize(
+    "caption, kept",
+    [(TWO, 5), ("a blue square and a red circle", 3), ("a red circle", 1), ("no caption", 0)],
+)
+def test_what_a_caption_leaves_out_is_not_repeated(caption, kept):
+    """Two objects, their number, a size and a relation."""
+    assert of(TWO, caption)["facts_repeated"] == pytest.approx(100 * kept / 5)
+
+
 def test_twins_are_matched_in_the_captions_favour():
     prompt = "a small red circle and a large red circle"
     assert of(prompt, "a large red circle and a small red circle")["facts_kept"] == 100
@@ -58,5 +68,6 @@ def test_the_corpus_divides_sums():
     metric = FactsKept()
     one = metric.stats("a red circle", ("a red circle",))  # 2 of 2
     two = metric.stats("a star", ("two red circles",))  # 0 of 3
-    assert metric.result(one + two) == {"facts_kept": 40, "prompts_kept": 50}
+    found = {"facts_kept": 40, "prompts_kept": 50, "facts_repeated": 40}
+    assert metric.result(one + two) == found
     assert metric.result(one + metric.stats("a star", ("ein Kreis",)))["prompts_kept"] == 50

@@ -25,6 +25,18 @@ def test_an_object_too_many_breaks_the_prompt_and_none_of_its_facts():
     assert of("a red circle") == {"prompt_holds": 0, "prompt_facts": 100, "prompt_holds_1": 0}
 
 
+def test_a_colour_that_the_prompt_leaves_open_may_be_any():
+    """A caption would have to say it (text.scene_judge); a prompt is held against its picture."""
+    prompts = (
+        "a circle and a square",
+        "a large circle above a blue square",
+        "two objects a circle and a square",
+    )
+    assert all(of(prompt)["prompt_holds"] == 100 for prompt in prompts)
+    assert of("a circle")["prompt_holds"] == 0  # there is another object
+    assert PlanHolds().stats(read_scene(PICTURE), ("a circle and a square",)).holding == 1
+
+
 def test_facts_by_hand_and_prompts_by_their_number_of_objects():
     # red circle, its size (wrong), blue square, and left of it; then one of two objects, and no third.
     found = of("a small red circle left of a blue square", "a red circle and a green square")

@@ -61,7 +61,7 @@ def test_what_is_no_whole_split_is_refused():
         dataset_and_split(evaluation(Tfds("flickr8k", "test"), max_batches=3))
 
 
-def test_evaluations_of_one_split_share_a_file_that_the_table_reads(tmp_path):
+def test_evaluations_of_one_split_share_a_file_that_the_table_reads(tmp_path, capsys):
     test = evaluation(EachCaption(Tfds("flickr8k", "test")))
     other = evaluation(Tfds("flickr8k", "validation"))
     measured = [(test, {"cider": 47.123456, "nothing": math.nan}), (other, {"cider": 46.0})]
@@ -73,7 +73,9 @@ def test_evaluations_of_one_split_share_a_file_that_the_table_reads(tmp_path):
     assert len(read_results(tmp_path)) == 2
     write_results(tmp_path, RUN, [(test, {"bleu_4": 18.0})])  # the same run: the others stay
     assert json.loads(paths[0].read_text())["metrics"].keys() == {"cider", "perplexity", "bleu_4"}
+    assert capsys.readouterr().err == "test: nothing is nan and not recorded\n"
     write_results(tmp_path, {**RUN, "commit": "decade"}, [(test, {"bleu_4": 19.0})])
+    assert capsys.readouterr().err == f"{paths[0]}: written anew, of another commit\n"
     assert json.loads(paths[0].read_text())["metrics"] == {"bleu_4": 19.0}
 
 

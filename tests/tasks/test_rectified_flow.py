@@ -52,3 +52,5 @@ def test_a_batch_that_does_not_fit_is_refused(change, message):
 def test_guidance_is_refused_below_zero():
     with pytest.raises(ValueError, match="guidance"):
         RectifiedFlow(guidance=-1.0)
+    with pytest.raises(ValueError, match="learns from prompt_dropout only; given 0, try 0.1"):
+        RectifiedFlow(prompt_dropout=0.0)

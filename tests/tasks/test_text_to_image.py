@@ -125,3 +125,9 @@ def test_guidance_needs_prompts_that_were_left_empty():
 def test_readings_are_at_least_one_and_at_most_the_places():
     with pytest.raises(ValueError, match=r"num_steps=9\): expected 1 .. max_length = 8"):
         MaskedDecoding(max_length=8, num_steps=9)
+
+
+@pytest.mark.parametrize("fields", [{"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}], ids=str)
+def test_filters_that_keep_nothing_are_refused(fields):
+    with pytest.raises(ValueError, match=rf"MaskedDecoding\({next(iter(fields))}="):
+        MaskedDecoding(max_length=8, **fields)

@@ -76,6 +76,17 @@ def test_true_scenes_hold_and_shuffled_prompts_do_not():
     assert own >= 97 and swapped <= 5
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "split, count", [("validation", 500), ("test", 1000), ("test_unseen", 500)]
+)
+def test_all_true_scenes_hold_and_shuffled_prompts_do_not(split, count, request):
+    if "nightly" not in request.config.option.markexpr:
+        pytest.skip("half a minute long; run with `make nightly`")
+    own, swapped = judged(split, range(count))
+    assert own >= 99 and swapped <= 5
+
+
 def test_every_shape_in_every_colour_is_told_at_its_pixel():
     for i, shape in enumerate(SHAPES):
         for j, color in enumerate(COLORS):

@@ -51,10 +51,10 @@ def test_features_are_the_patches_whatever_pools_them(positions, class_token):
 def test_a_patch_becomes_the_token_of_its_place():
     model = Vit(**{**TINY, "num_layers": 0}, positions=SinusoidalGrid, class_token=False)
     image = jax.random.normal(jax.random.key(0), (1, 8, 12, 3))
-    variables = model.init(jax.random.key(1), image, train=False)
+    variables = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(1))
     changed = image.at[:, 4:, 4:8].add(1.0)  # the patch of row 1, column 1
-    before = model.apply(variables, image, train=False).values
-    after = model.apply(variables, changed, train=False).values
+    run = jax.jit(lambda image: model.apply(variables, image, train=False).values)
+    before, after = run(image), run(changed)
     moved = np.abs(before - after).max(axis=(0, 2)) > 1e-6
     np.testing.assert_array_equal(moved, [False, False, False, False, True, False])
 
@@ -62,7 +62,9 @@ def test_a_patch_becomes_the_token_of_its_place():
 def test_without_positions_of_their_own_patches_could_be_exchanged():
     model = Vit(**TINY, num_classes=3)
     image = jax.random.normal(jax.random.key(0), (1, 8, 12, 3))
-    variables = model.init(jax.random.key(1), image, train=False, method="logits")
+    variables = jax.jit(lambda key: model.init(key, image, train=False, method="logits"))(
+        jax.random.key(1)
+    )
     swapped = jnp.concatenate([image[:, 4:], image[:, :4]], axis=1)
     logits = jax.jit(
         lambda variables, image: model.apply(variables, image, train=False, method="logits")

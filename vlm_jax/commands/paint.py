@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from vlm_jax.commands.workdirs import meant, trained, variables_of
 COUNT, ROWS, STEPS = 16, 4, 8  # pictures of a prompt; rows and steps between two
 AT_ONCE = 16  # pictures
 MAX_PICTURES = 1024
+ALONE = {"attention", "classes", "file", "int8", "question"}  # options of other predictions
+OURS = {"count", "sheet", "steps", "to"}
 
 
 def paints(experiment: Any) -> bool:
@@ -43,6 +45,7 @@ def paint(command: Command) -> None:
             f"predict --prompt takes no files or texts beside the prompt, given {' '.join(command.words)}; write the "
             'prompt in quotes: --prompt "a red circle"'
         )
+    refuse_passed_over(command, ALONE, "is not for --prompt")
     if "steps" in command.options and other is None:
         raise UserError('--steps are those between two prompts: add --to "another prompt"')
     if not paints(meant(command)):
@@ -73,6 +76,12 @@ def paint(command: Command) -> None:
     if right is not None:
         print(f"the whole prompt holds in {sum(right)} of {len(right)} pictures")
     print(f"wrote {path}")
+
+
+def refuse_passed_over(command: Command, names: Collection[str], why: str) -> None:
+    """What is typed is never passed over."""
+    for name in sorted(names & command.options.keys()):
+        raise UserError(f"--{name} {why}; leave it out")
 
 
 def refuse_alone(experiment: Any) -> None:

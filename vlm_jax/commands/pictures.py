@@ -7,7 +7,7 @@ A judge is the workdir of a classifier, whose classes are the prompts, or of a c
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from vlm_jax.commands.command import UserError
 from vlm_jax.commands.pipelines import for_keys, nothing, predicting, reading
 from vlm_jax.commands.workdirs import experiment_of, variables_of
+from vlm_jax.data.image_transforms import CentreCrop, Decode, ResizeShorter
 from vlm_jax.data.source import InMemory
 from vlm_jax.metrics.base import total
 from vlm_jax.metrics.facts_kept import FactsKept
@@ -23,15 +24,19 @@ from vlm_jax.metrics.frechet import FrechetDistance
 from vlm_jax.metrics.nearest import copies, nearest
 from vlm_jax.report.contact_sheet import in_colour
 from vlm_jax.report.gallery import Item, pictures_by_id, write_gallery
+from vlm_jax.text.scene_language import parse
 from vlm_jax.train.evaluation import Evaluation, Results, evaluate
 
+CUTS = (Decode, ResizeShorter, CentreCrop)  # of a picture, that is the same each time
 SHOWN = 48  # pictures on the page of the nearest
 
 
 def judged(judge: "Judge", evaluation: Evaluation, found: Results) -> Results:
     """The results with what the judge finds: `frechet_distance`, and of a classifier `class_consistency`, of
-    a captioner `facts_kept` and `prompts_kept`; each of the latter also of the real pictures (`..._real`), which is what
-    the judge itself can do."""
+    a captioner the numbers of FactsKept; each of the latter also of the real pictures (`..._real`), which is what
+    the judge itself can do. Of an evaluation without predictions nothing is added."""
+    if not evaluation.predict:
+        return found
     made, real, prompts, samples = _pictures(evaluation, found)
     vectors, real_vectors = judge.vectors(made), judge.vectors(real)
     metric = FrechetDistance()
@@ -44,16 +49,18 @@ def judged(judge: "Judge", evaluation: Evaluation, found: Results) -> Results:
     each_prompt = [prompt for prompt in prompts for _ in range(samples)]
     numbers |= judge.said(made, each_prompt)
     numbers |= {f"{name}_real": value for name, value in judge.said(real, prompts).items()}
-    return Results({**found.numbers, **numbers}, found.examples)
+    return _more(evaluation, found, numbers)
 
 
 def with_nearest(workdir: Path, training: Any, evaluation: Evaluation, found: Results) -> Results:
     """The results with `copies` and the distances to the nearest of the `training` pictures, a pipeline; those nearest of
-    all are shown in nearest_<evaluation>.html of the workdir."""
+    all are shown in nearest_<evaluation>.html of the workdir. Of an evaluation without predictions nothing is added."""
+    if not evaluation.predict:
+        return found
     made, real, prompts, samples = _pictures(evaluation, found)
     source = pictures_by_id(training).source
-    decode = _decode(training)
-    pictures = np.stack([decode(source[index])["image"] for index in range(len(source))])
+    decode = _decoding(training)
+    pictures = np.stack([decode(source[index]) for index in range(len(source))])
     which, far = nearest(made, pictures)
     numbers = copies(far, nearest(real, pictures)[1])
     items = [
@@ -73,7 +80,16 @@ def with_nearest(workdir: Path, training: Any, evaluation: Evaluation, found: Re
     path = workdir / f"nearest_{evaluation.name}.html"
     title = f"{workdir.name}: {evaluation.name}, nearest training pictures"
     write_gallery(path, (), title, numbers, sections=[("Nearest of all", told, items)])
-    return Results({**found.numbers, **numbers}, found.examples)
+    return _more(evaluation, found, numbers)
+
+
+def _more(evaluation: Evaluation, found: Results, numbers: dict[str, float]) -> Results:
+    """The numbers under the prefix that the evaluation's own have (metrics.prefixed): test and test_best_of_8 share a result
+    file."""
+    prefixes = {getattr(metric, "prefix", "") for metric in getattr(evaluation.task, "metrics", ())}
+    prefix = prefixes.pop() if len(prefixes) == 1 else ""
+    more = {f"{prefix}{key}": value for key, value in numbers.items()}
+    return Results({**found.numbers, **more}, found.examples)
 
 
 def _id(source: Any, index: int) -> int:
@@ -97,15 +113,23 @@ def _pictures(
     return made, real, prompts, len(made) // len(real)
 
 
-def _decode(pipeline: Any) -> Any:
-    """Decode, as the pipeline does it, wherever it stands."""
-    holder = pipeline
-    while hasattr(holder, "source"):
-        for transform in getattr(holder, "transforms", ()):
-            if hasattr(transform, "decode"):
-                return lambda example: transform(example, None)
-        holder = holder.source
-    raise UserError("the training pictures are not decoded by its pipeline: --nearest needs them")
+def _decoding(pipeline: Any) -> Callable[[dict[str, Any]], np.ndarray]:
+    """A stored example's picture as the pipeline decodes it, wherever it stands, and cuts it to its size."""
+    transforms: list[Any] = []
+    while not transforms and hasattr(pipeline, "source"):
+        transforms = [t for t in getattr(pipeline, "transforms", ()) if isinstance(t, CUTS)]
+        pipeline = pipeline.source
+    if not transforms:
+        raise UserError(
+            "the training pictures are not decoded by its pipeline: --nearest needs them"
+        )
+
+    def decoded(example):
+        for transform in transforms:
+            example = transform(example, None)
+        return example["image"]
+
+    return decoded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +191,12 @@ class Judge:
         said = [example["prediction"] for example in examples]
         if not hasattr(task, "classes"):
             metric = FactsKept()
+            foreign = next((prompt for prompt in prompts if parse(prompt) is None), None)
+            if foreign is not None:
+                raise UserError(
+                    f"--judge: {self.folder} captions scenes, and the prompt {foreign!r} is not of their language; give the "
+                    "workdir of a classifier whose classes are the prompts, or leave --judge out"
+                )
             return metric.result(
                 total(metric.stats(text, (prompt,)) for text, prompt in zip(said, prompts))
             )

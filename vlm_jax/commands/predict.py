@@ -29,6 +29,7 @@ def predict(command: Command) -> None:
 
     if "prompt" in command.options:
         return paint.paint(command)
+    paint.refuse_passed_over(command, paint.OURS, "is for --prompt alone")
     if "classes" in command.options:
         return two_towers.classify(command)
     experiment = meant(command)

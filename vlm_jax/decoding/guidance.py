@@ -36,8 +36,14 @@ def guided(step: Step, scale: float) -> Step:
     return step_both
 
 
-def check(scale: float) -> None:
+def check(scale: float, prompt_dropout: float) -> None:
+    """Raises ValueError for a scale that is none, or asks for what was never learned: pictures of the empty prompt."""
     if not scale >= 0:
         raise ValueError(
             f"guidance: given {scale}, expected 0 (without the prompt), 1 (no guidance) or more; try 3"
+        )
+    if scale != 1.0 and not prompt_dropout:
+        raise ValueError(
+            f"guidance {scale} leaves pictures without a prompt behind, which a model learns from prompt_dropout only; given "
+            "0, try 0.1"
         )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vlm_jax.decoding.base import Decoded, keys_of_samples, tile
-from vlm_jax.decoding.sampling import filtered_sample
+from vlm_jax.decoding.sampling import check_filters, filtered_sample
 from vlm_jax.types import BOS, EOS, PAD, UNK, Array
 
 MASK = UNK  # what stands where a code is not known yet; a code is never that
@@ -52,6 +52,7 @@ class MaskedDecoding:
                 f"MaskedDecoding(temperature={self.temperature}, choice_temperature={self.choice_temperature}): "
                 "expected above 0, and 0 or larger"
             )
+        check_filters(self)
 
     def masked_after(self) -> tuple[int, ...]:
         """How many tokens are masked after each reading: l = 8, T = 4 -> 7, 5, 3, 0."""

@@ -71,14 +71,7 @@ class Sampling:
             raise ValueError(
                 f"Sampling(temperature={self.temperature}): expected 0 (greedy) or larger; try 1.0"
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(
-                f"Sampling(top_k={self.top_k}): expected at least 1, or None to keep all tokens"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"Sampling(top_p={self.top_p}): expected 0 < top_p <= 1; 1.0 keeps all tokens"
-            )
+        check_filters(self)
 
     def __call__(
         self, step: Step, cache: Cache, memory: Any, *, batch_size: int, key: Array | None = None
@@ -110,6 +103,15 @@ def in_stage(stages: tuple[tuple[int, int, int], ...], logits: Array, length: Ar
         logits = jnp.where(here & ((ids < first) | (ids > last)), -jnp.inf, logits)
         start += count
     return logits
+
+
+def check_filters(strategy: Any) -> None:
+    """Raises ValueError for a `top_k` or a `top_p` that keeps no token, or more than all."""
+    name, top_k, top_p = type(strategy).__name__, strategy.top_k, strategy.top_p
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"{name}(top_k={top_k}): expected at least 1, or None to keep all tokens")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"{name}(top_p={top_p}): expected 0 < top_p <= 1; 1.0 keeps all tokens")
 
 
 def filtered_sample(keys: Array, logits: Array, *, top_k: int | None, top_p: float) -> Array:

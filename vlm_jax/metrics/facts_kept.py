@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vlm_jax.metrics.base import Stats
 from vlm_jax.text.scene_judge import matches
-from vlm_jax.text.scene_language import OPPOSITE, Facts, parse
+from vlm_jax.text.scene_language import OPPOSITE, Facts, Mention, parse
 
 FACING = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 
@@ -18,17 +18,19 @@ class KeptStats(Stats):
     whole: int
     facts: int
     kept: int
+    stated: int  # by the prompts, whether the captions speak of it or not
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FactsKept:
     """A prediction is the caption of a picture, the reference the prompt that it was made of; both of the scenes' language.
 
-        facts_kept     facts of the prompts that their captions state too
-        prompts_kept   captions that keep every fact and name as many objects
+        facts_kept      facts of the prompts, of those that the captions speak of, that they state too
+        prompts_kept    captions that keep every fact that they speak of, and name as many objects
+        facts_repeated  facts of the prompts that their captions state too; what a caption leaves out is lost
 
-    Times 100. The facts of a prompt: every object with its colour, and how many there are; and, where the caption speaks
-    of it as well, the size of an object, its place and how two of them stand. A caption that cannot be parsed keeps nothing.
+    Times 100. The facts of a prompt: every object with its colour, and how many there are; the size of an object, its place
+    and how two of them stand. The first two a caption always speaks of. A caption that cannot be parsed keeps nothing.
     """
 
     reference: str = "prompt"
@@ -36,16 +38,18 @@ class FactsKept:
     def stats(self, prediction: str, references: Sequence[str]) -> KeptStats:
         prompt, caption = parse(references[0]), parse(prediction)
         if prompt is None:
-            return KeptStats(captions=1, whole=0, facts=0, kept=0)
+            return KeptStats(captions=1, whole=0, facts=0, kept=0, stated=0)
         said = max(kept_facts(prompt, caption), key=sum) if caption is not None else []
         facts = len(said) or len(prompt.mentions) + 1
         whole = bool(said) and all(said)
-        return KeptStats(captions=1, whole=int(whole), facts=facts, kept=sum(said))
+        stated = 1 + len(prompt.relations) + sum(_number(each) for each in prompt.mentions)
+        return KeptStats(captions=1, whole=int(whole), facts=facts, kept=sum(said), stated=stated)
 
     def result(self, stats: KeptStats) -> dict[str, float]:
         return {
-            "facts_kept": 100.0 * stats.kept / stats.facts if stats.facts else 0.0,
-            "prompts_kept": 100.0 * stats.whole / stats.captions if stats.captions else 0.0,
+            "facts_kept": _percent(stats.kept, stats.facts),
+            "prompts_kept": _percent(stats.whole, stats.captions),
+            "facts_repeated": _percent(stats.kept, stats.stated),
         }
 
 
@@ -68,6 +72,15 @@ def kept_facts(prompt: Facts, caption: Facts) -> list[list[bool]]:
                 found.append(theirs == relation)
         ways.append(found)
     return ways
+
+
+def _number(mention: Mention) -> int:
+    """Facts that a prompt states of one object."""
+    return 1 + bool(mention.size) + len(mention.place)
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 0.0
 
 
 def _places(prompt: tuple[str, ...], caption: tuple[str, ...]) -> list[bool]:

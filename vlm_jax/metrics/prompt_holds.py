@@ -79,7 +79,8 @@ class PlanHolds:
     def stats(self, prediction: Scene | None, references: Sequence[str]) -> PlanStats:
         prompt = _one(references, self.reference)
         return PlanStats(
-            plans=1, holding=int(prediction is not None and judge(prompt, prediction).right)
+            plans=1,
+            holding=int(prediction is not None and judge(prompt, prediction, as_prompt=True).right),
         )
 
     def result(self, stats: PlanStats) -> dict[str, float]:
@@ -88,7 +89,7 @@ class PlanHolds:
 
 def verdict_of(picture: np.ndarray, prompt: str) -> Verdict:
     """How the prompt fares against what the picture, uint8 [64 64 3], shows; `right` where the whole of it holds."""
-    return judge(prompt, read_scene(picture))
+    return judge(prompt, read_scene(picture), as_prompt=True)
 
 
 def _one(references: Sequence[str], name: str) -> str:

@@ -114,7 +114,10 @@ def _present_metrics(path: Path, result: Mapping[str, Any]) -> dict[str, float]:
     except (FileNotFoundError, ValueError):
         return {}
     metrics = present.pop("metrics", {})
-    return metrics if present == result else {}
+    other = sorted(key for key in {*present, *result} if present.get(key) != result.get(key))
+    if other:
+        print(f"{path}: written anew, of another {', '.join(other)}", file=sys.stderr)
+    return {} if other else metrics
 
 
 def _finite(name: str, numbers: Mapping[str, float]) -> dict[str, float]:

@@ -61,7 +61,7 @@ class RectifiedFlow(Painting):
 
     def __post_init__(self):
         super().__post_init__()
-        guidance.check(self.guidance)
+        guidance.check(self.guidance, self.prompt_dropout)
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool

@@ -41,16 +41,11 @@ class TextToImage(Painting):
 
     def __post_init__(self):
         super().__post_init__()
-        guidance.check(self.guidance)
+        guidance.check(self.guidance, self.prompt_dropout)
         if "num_results" not in {field.name for field in dataclasses.fields(self.decoding)}:
             raise ValueError(
                 f"{type(self).__name__}(decoding={self.decoding}): expected a decoding that writes num_samples pictures a "
                 "prompt, by its field num_results; try Sampling(temperature=0) in the place of Greedy"
-            )
-        if self.guidance != 1.0 and not self.prompt_dropout:
-            raise ValueError(
-                f"guidance {self.guidance} leaves pictures without a prompt behind, which a model learns from "
-                "prompt_dropout only; given 0, try 0.1"
             )
         if self.plan is None and (self.plan_metrics or self.background_weight != 1.0):
             raise ValueError(

@@ -60,7 +60,8 @@ class Verdict:
     """How a caption fares against a scene.
 
     `facts` are (the fact in words, whether it is true). An object is `mentioned` when the caption
-    names its colour and its shape. `right`: parsed, nothing false, every object mentioned.
+    names its shape and, unless it was judged as a prompt, its colour. `right`: parsed, nothing false, every object
+    mentioned.
     """
 
     parsed: bool
@@ -102,17 +103,20 @@ def lies(place: str, a: SceneObject) -> bool:
     }[place]
 
 
-def judge(caption: str, scene: Scene) -> Verdict:
+def judge(caption: str, scene: Scene, *, as_prompt: bool = False) -> Verdict:
     """Every fact that the caption states, held against the scene. Never raises for any text.
 
     Mentions are matched to distinct objects so that as many facts as possible are true: `a red
     circle left of a red circle` is judged in the reader's favour. What is said of an object that
-    is not there (no object of that shape and colour is left) is false.
+    is not there (no object of that shape and colour is left) is false. A caption has to say of every
+    object which colour it has; `as_prompt` what a text leaves open may be anything.
     """
     facts = parse(caption)
     if facts is None:
         return Verdict(parsed=False, facts=(), mentioned=0, num_objects=len(scene.objects))
-    verdicts = (_verdict(facts, scene, match) for match in matches(facts.mentions, scene.objects))
+    verdicts = (
+        _verdict(facts, scene, match, as_prompt) for match in matches(facts.mentions, scene.objects)
+    )
     return max(verdicts, key=lambda verdict: (verdict.true, verdict.mentioned))
 
 
@@ -143,7 +147,7 @@ def matches(
     return extend(0, frozenset())
 
 
-def _verdict(facts: Facts, scene: Scene, match: tuple[int | None, ...]) -> Verdict:
+def _verdict(facts: Facts, scene: Scene, match: tuple[int | None, ...], as_prompt: bool) -> Verdict:
     found = [None if j is None else scene.objects[j] for j in match]
     judged = []
     if facts.total is not None:
@@ -163,7 +167,7 @@ def _verdict(facts: Facts, scene: Scene, match: tuple[int | None, ...]) -> Verdi
         text = f"{_name(facts.mentions[i])} {relation} {_name(facts.mentions[j])}"
         judged.append((text, a is not None and b is not None and holds(relation, a, b)))
     named = sum(
-        each is not None and mention.color is not None
+        each is not None and (as_prompt or mention.color is not None)
         for mention, each in zip(facts.mentions, found)
     )
     return Verdict(
