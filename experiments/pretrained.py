@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 
+from experiments import published_models
 from vlm_jax.commands.command import UserError
 from vlm_jax.commands.pipelines import over_pictures, predictions
 from vlm_jax.data.pipeline import Pipeline
@@ -69,7 +70,8 @@ class Writer:
     """A published model with its pictures' preprocessing, its tokenizer and a search."""
 
     def __init__(self, given: argparse.Namespace):
-        found = weights.load(given.weights, revision=given.revision)
+        found = weights.load(given.weights, revision=given.revision, dtype=given.dtype)
+        published_models.say_ignored(given.weights, found.ignored)
         self.model, self.variables = found.model, found.variables
         check(found.family, f"{given.weights}: {found.folder.config.get('architectures')}")
         if found.folder.preprocessor is None:
@@ -188,7 +190,17 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--beam", type=int, default=1)
     parser.add_argument("--max_length", type=int, default=30, help="tokens of an answer")
-    parser.add_argument("--int8", action="store_true", help="weights in int8: a quarter of them")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights",
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="then in int8, a quarter of float32, once they are loaded",
+    )
     given = parser.parse_args(argv)
     for name in ("batch", "beam", "max_length"):
         if getattr(given, name) < 1:

@@ -1,6 +1,7 @@
 """A published model of pictures and words on our data: what finetune_captioner.published and finetune_vqa.published share."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from vlm_jax.data.text_transforms import Tokenize
 from vlm_jax.pretrained import processors, prompts
 from vlm_jax.pretrained.folder import open_folder
 from vlm_jax.pretrained.settings import Family
-from vlm_jax.pretrained.weights import PublishedWeights, read, tokenizer_of
+from vlm_jax.pretrained.weights import PublishedWeights, of_all_rows, read, tokenizer_of
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.lora import Lora
 
@@ -55,16 +56,25 @@ def opened(weights: str, revision: str = "") -> Opened:
     if tokenizer is None or folder.preprocessor is None:
         missing = "tokenizer.json" if tokenizer is None else "preprocessor_config.json"
         raise UserError(f"--weights: {weights} has no {missing}, which its texts or pictures need")
-    family, _ = read(folder, tokenizer)
+    family, ignored = read(folder, tokenizer)
+    say_ignored(weights, ignored)
     prompts.check(family, f"--weights: {weights}")
     transforms = processors.transforms(folder.preprocessor, folder.config.get("model_type"))
     return Opened(
         weights=weights,
         revision=revision or None,
         family=family,
-        tokenizer=tokenizer,
+        tokenizer=of_all_rows(tokenizer, family),
         transforms=transforms,
     )
+
+
+def say_ignored(weights: str, ignored: Iterable[str]) -> None:
+    """On stderr: whoever knows the file knows whether something of it is missed."""
+    if ignored:
+        print(
+            f"{weights}: of config.json nothing was made of {', '.join(ignored)}", file=sys.stderr
+        )
 
 
 def records(data: str, known: Iterable[str], config: str | None = None) -> dict[str, Source]:

@@ -1,4 +1,4 @@
-"""Published folders with weights that a seed gives, a tokenizer of words w3 w4 ... and a processor."""
+"""Published folders with weights that a seed gives, a tokenizer of words w3 w4 ..., not for every row, and a processor."""
 
 import json
 
@@ -13,9 +13,11 @@ MEAN = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_rescale": True, "do
 
 def folder_of(path, config, specials, processor, **fields):
     published.write(path, config)
-    size = config.get("text_config", config.get("decoder"))["vocab_size"]
-    words = {specials.get(i, f"w{i}"): i for i in range(size)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token=specials.get(3, "w3")))
+    size = config.get("text_config", config.get("decoder", config))["vocab_size"]
+    # Tables have often more rows than there are tokens: a number that divides well.
+    words = {specials.get(i, f"w{i}"): i for i in range(size) if i < size - 3 or i in specials}
+    unknown = next((word for word in specials.values() if "unk" in word.lower()), "w3")
+    tokenizer = Tokenizer(WordLevel(words, unk_token=unknown))
     tokenizer.pre_tokenizer = Sequence([Split(" ", "removed"), Split("\n", "isolated")])
     tokenizer.add_special_tokens([word for word in specials.values() if word != "\n"])
     tokenizer.save(str(path / "tokenizer.json"))
@@ -30,6 +32,12 @@ def captioner(path):
     config = published.Stored("ved_b").config
     config = {**config, "encoder": {**config["encoder"], "num_channels": 3}}
     return folder_of(path, config, {31: "<|endoftext|>"}, "ViTImageProcessor")
+
+
+def translator(path):
+    """A T5, whose decoder begins with its padding."""
+    specials = {0: "<pad>", 1: "</s>", 2: "<unk>"}
+    return folder_of(path, published.Stored("t5_a").config, specials, "none")
 
 
 def asked(path):

@@ -152,6 +152,20 @@ def test_behind_a_picture_and_a_prompt_steps_equal_the_whole_on_either_side_of_p
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
 
 
+def test_places_of_a_picture_may_be_read_in_pieces_where_the_prompt_is_read_from_left_to_right(
+    asked,
+):
+    run, prompt, whole_prompt = asked
+    tokens = np.concatenate([prompt, ANSWERS], axis=1)
+    first = (prompt[0] == multimodal.IMAGE).sum() // 2
+    whole, parts, _ = run(tokens, int(first))
+    if whole_prompt:  # PaliGemma's has to be given in one piece
+        assert np.isnan(parts[:, prompt.shape[1] - 1]).all()
+        return
+    real = tokens != PAD
+    np.testing.assert_allclose(parts[real], whole[real], rtol=1e-4, atol=1e-4)
+
+
 def test_of_an_answer_words_behind_change_nothing_before_them(asked):
     run, prompt, _ = asked
     tokens = np.concatenate([prompt, ANSWERS], axis=1)

@@ -211,6 +211,7 @@ def test_other_files_under_the_name_are_told_apart(tmp_path):
     ("text", "message"),
     [
         ('{"architectures": ["X"], "auto_map": {"AutoModel": "evil.Model"}}', "auto_map .*evil"),
+        ('{"text_config": {"auto_map": {"AutoModel": "evil.Model"}}}', "auto_map .*evil"),
         ("[]", "expected a JSON object: found"),
         ("{", "expected a JSON object"),
         ('{"a": 1, "a": 2}', "stands twice"),

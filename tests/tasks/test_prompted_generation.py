@@ -1,6 +1,7 @@
 """Answers after a prompt: what is learned, and what is written, against the plain forward pass."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -110,6 +111,30 @@ def test_what_is_written_follows_the_prompt_as_a_plain_forward_would(subject):
         tokens = np.asarray(found.tokens)[row, 0]
         assert tokens[: len(written)].tolist() == written
         np.testing.assert_allclose(found.log_probs[row, 0], log_prob, rtol=1e-4, atol=1e-4)
+
+
+def test_the_space_that_tokens_of_bytes_begin_with_is_none_of_the_answer():
+    class Bytes(Words):
+        def decode(self, ids):
+            return "".join(f" w{i}" for i in ids)
+
+    found = types.SimpleNamespace(tokens=np.array([[[7, 8]], [[9, 9]]]))
+    spaced = dataclasses.replace(task(), tokenizer=Bytes())
+    assert spaced.texts(found, {}) == ["w7 w8", "w9 w9"]
+
+
+def test_a_prompt_with_too_few_places_for_its_picture_is_not_answered():
+    decoder = TransformerDecoder(**SIZES, image_token=10)
+    model = Generator(decoder=decoder, image_encoder=Precomputed())
+    image = np.random.default_rng(0).normal(size=(3, 2, 16)).astype(np.float32)
+    prompts = rows([[BOS, 10, 10, 5], [BOS, 10, 5], [BOS, 6, 5]], 4, left=True)
+    given = {**batch(), "image": image, "prompt": prompts, "target": prompts}
+    given |= {"valid": np.ones(3, bool), "id": np.arange(3)}
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), given, train=False))
+    found = jax.jit(lambda v: task().predict(model, v, given, jax.random.key(0)))(filled(shapes))
+    # Two places, one, and none: a text alone.
+    assert np.isfinite(found.log_probs[:, 0]).tolist() == [True, False, True]
+    assert (np.asarray(found.tokens)[1] == PAD).all()
 
 
 def test_the_attention_is_that_of_what_was_written_alone():

@@ -28,7 +28,7 @@ from vlm_jax.layers.attention import (
 from vlm_jax.layers.mlp import GatedMlp, Mlp
 from vlm_jax.layers.norm import LayerNorm, Norm
 from vlm_jax.layers.positions import LearnedPositions, RelativePositions, Rotary, sinusoidal
-from vlm_jax.types import EOS, PAD, Cache, Features
+from vlm_jax.types import BOS, EOS, PAD, Cache, Features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,9 @@ class Form:
     add_places: bool = True
     num_segments: int = 0
     norm_words: bool = False
+    bos_like: int | None = (
+        None  # the token whose vector BOS has too, where one token is both (GPT-2)
+    )
     output_bias: bool = True  # of the scores of words where they are tied
     head_layer: bool = False  # linear, activation, norm, before the words are scored (BERT)
 
@@ -453,7 +456,8 @@ class PlacedEmbedding(nn.Module, kw_only=True):
     def __call__(
         self, tokens: Int[Array, "b l"], positions: Int[Array, "b l"], *, train: bool
     ) -> Float[Array, "b l d"]:
-        x = self.words(tokens)
+        like = self.form.bos_like
+        x = self.words(tokens if like is None else jnp.where(tokens == BOS, like, tokens))
         if self.form.scale_words:
             x = x * jnp.asarray(self.width**0.5, self.dtype)
         if self.form.add_places:

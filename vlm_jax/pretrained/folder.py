@@ -204,14 +204,21 @@ def read_json(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_JSON:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
         found = _parsed(path.read_bytes())
+        code = _asked_for(found)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected a JSON object: {error}") from None
-    if found.get("auto_map"):
+    if code:
         raise ValueError(
-            f"{path}: auto_map asks for code that comes with the weights ({_shown(found['auto_map'])}), which is never "
+            f"{path}: auto_map asks for code that comes with the weights ({_shown(code)}), which is never "
             "run here; expected one of the architectures that vlm_jax.pretrained has"
         )
     return found
+
+
+def _asked_for(settings: Mapping[str, Any]) -> Any:
+    """The code that a configuration, or one inside it such as text_config, asks for; None where it asks for none."""
+    inner = [each for each in settings.values() if isinstance(each, Mapping)]
+    return settings.get("auto_map") or next(filter(None, map(_asked_for, inner)), None)
 
 
 # ---- headers

@@ -1,6 +1,6 @@
 """GPT-2 (Radford et al. 2019): GPT2LMHeadModel.
 
-Its file has one token that begins and ends a text, "<|endoftext|>". Here that is EOS; BOS reads as it and is never written.
+Its file has one token that begins and ends a text, "<|endoftext|>". Here that is EOS; BOS reads as it, trained or not, and is never written.
 """
 
 import jax
@@ -60,7 +60,11 @@ def decoder(settings: Settings, rows: TokenRows, **fields) -> TransformerDecoder
         norm=LayerNorm(epsilon=settings.number("layer_norm_epsilon", 1e-5)),
         dropout_rate=settings.number("resid_pdrop", 0.1),
         attention_dropout_rate=settings.number("attn_pdrop", 0.1),
-        form=Form(scale_words=False, output_bias=False),
+        form=Form(
+            scale_words=False,
+            output_bias=False,
+            bos_like=EOS if BOS in dict(rows.copies) else None,
+        ),
         unscored=rows.unscored,
         **fields,
     )

@@ -34,7 +34,8 @@ def fill(
     `left` takes stays in the file. Leaves whose names one of the regular expressions `fresh` finds keep their values,
     and the tensors of their places stay in the file too; each expression has to find one.
 
-    Tensors are read one at a time: the host never holds more than one, and its copy in another dtype.
+    Tensors are read one at a time: the host never holds more than one, and its copy in another dtype or, of a table of
+    words, in the order of our tokens.
     """
     places, left, leaves = tuple(places), tuple(left), named(wanted)
     kept = matching(fresh, leaves, what="fresh")

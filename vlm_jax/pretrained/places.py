@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vlm_jax.types import PAD
+
 Arrays = tuple[np.ndarray, ...]
 
 
@@ -181,8 +183,9 @@ class Rows(Place):
     """A table with a row for each token: row r of ours is row ids[r] of the file's, zeros where that is None.
 
     `ids` come from Settings.token_rows, since our tokenizers begin with PAD, BOS, EOS, UNK. `copies` are (row, id) of
-    rows that the file has no token for and that begin like another one; the way back leaves them out. `transposed`:
-    ours is [width rows], a linear layer's kernel.
+    rows that the file has no token for and that begin like another one. The way back leaves them out, but for one that
+    is like PAD (T5's first token), whose own row nobody reads: that is what the file gets there. `transposed`: ours is
+    [width rows], a linear layer's kernel.
     """
 
     ids: tuple[int | None, ...]
@@ -193,11 +196,10 @@ class Rows(Place):
         number = sum(i is not None for i in self.ids)
         if tensor.ndim < 1 or tensor.shape[0] != number:
             raise ValueError(f"expected {number} rows, found {tensor.shape}")
-        rows = np.zeros((len(self.ids), *tensor.shape[1:]), tensor.dtype)
-        here, there = self._pairs()
-        rows[here] = tensor[there]
-        for row, i in self.copies:
-            rows[row] = tensor[i]
+        like = dict(self.copies)
+        there = [like.get(row, 0) if i is None else i for row, i in enumerate(self.ids)]
+        rows = tensor[there]
+        rows[[row for row, i in enumerate(self.ids) if i is None and row not in like]] = 0
         return (rows.T if self.transposed else rows,)
 
     def to_theirs(self, array):
@@ -205,6 +207,9 @@ class Rows(Place):
         here, there = self._pairs()
         rows = np.empty((len(there), *array.shape[1:]), array.dtype)
         rows[there] = array[here]
+        for row, i in self.copies:
+            if i == self.ids[PAD]:
+                rows[i] = array[row]
         return (rows,)
 
     def _pairs(self) -> tuple[list[int], list[int]]:

@@ -99,7 +99,9 @@ def load(
     wanted = _together(opened, lambda: shapes(family))
     leaves = {name: place(name, leaf) for name, leaf in named(wanted).items()}
     variables = fill(unnamed(leaves), opened, family.places)
-    return Published(family.model, variables, family, opened, ignored, tokenizer)
+    return Published(
+        family.model, variables, family, opened, ignored, of_all_rows(tokenizer, family)
+    )
 
 
 def read(
@@ -126,6 +128,15 @@ def tokenizer_of(folder: Folder, architecture: str | None = None) -> TokenizerFi
     if ending is None or not folder.has_token(ending):
         return folder.tokenizer()
     return folder.tokenizer(eos_token=ending)
+
+
+def of_all_rows(tokenizer: TokenizerFile | None, family: Family) -> TokenizerFile | None:
+    """The tokenizer that declares as many rows as the decoder writes: tables often have more than there are tokens. Of what
+    has none it writes nothing."""
+    rows = getattr(getattr(family.model, "decoder", None), "vocab_size", 0)
+    if tokenizer is None or rows <= tokenizer.vocab_size:
+        return tokenizer
+    return dataclasses.replace(tokenizer, vocab_size=rows)
 
 
 def _reader(folder: Folder, architecture: str | None) -> tuple[str, Any]:

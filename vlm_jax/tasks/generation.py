@@ -86,8 +86,9 @@ class Generation(Measured):
         )
 
     def texts(self, predictions: Any, batch: Batch) -> list[str]:
-        """The best text of each row."""
-        return [self.tokenizer.decode(row) for row in np.asarray(predictions.tokens)[:, 0].tolist()]
+        """The best text of each row; the space that tokens of bytes have before their first word is none of it."""
+        rows = np.asarray(predictions.tokens)[:, 0].tolist()
+        return [self.tokenizer.decode(row).strip() for row in rows]
 
     def examples(self, predictions: Any, batch: Batch) -> list[dict[str, Any]]:
         log_probs = np.asarray(predictions.log_probs)[:, 0]
@@ -188,6 +189,11 @@ def write(
         if guidance != 1.0:
             raise ValueError(f"write(prompt=..., guidance={guidance}): leave one of them out")
         logits, cache = model.apply(variables, prompt, start(memory), memory, method="extend")
+        image_token = getattr(model.decoder, "image_token", None)
+        if image_token is not None and memory is not None:  # as where the whole text is read
+            number = (prompt == image_token).sum(axis=1)
+            sound = (number == memory.mask.sum(axis=1)) | (number == 0)
+            logits = jnp.where(sound[:, None, None], logits, jnp.nan)
         step, cache = after_prompt(step, logits[:, -1], cache)
         return strategy(step, cache, memory, batch_size=batch_size, key=key)
     if guidance == 1.0:
