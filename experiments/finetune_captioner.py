@@ -13,7 +13,7 @@ mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew
 paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
 paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
                   low-rank updates of all linear layers of its text, 66 of 1,095 thousand parameters (Hu et al. 2021).
-published         any family that writes about pictures, from published weights: --weights DIR, --data scenes or flickr8k;
+published         any family that writes about pictures, from published weights: --weights DIR, --data scenes, flickr8k or coco_captions;
                   --adapt '/(query|value)/kernel$' trains low-rank updates of these layers alone, --rank 8. Record the results
                   of each folder of weights in one of its own (--record DIR): their names say nothing of it.
 
@@ -117,7 +117,8 @@ def published(
     rank: int = 0,
     revision: str = "",
 ) -> Experiment:
-    """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes or flickr8k,
+    """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes, flickr8k or
+    coco_captions,
     `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers that the
     rule `adapt` finds."""
     found = published_models.opened(weights, revision)

@@ -13,7 +13,7 @@ scenes   questions of seven types, from drawn weights; experiments/finetune_capt
 whole    the same, from a captioner on (finetune_captioner.paligemma).
 lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
          2106.09685) are all that is trained, and with their moments all that each checkpoint holds.
-published  any family that is asked about pictures, from published weights: --weights DIR, --data scenes or daquar; --adapt
+published  any family that is asked about pictures, from published weights: --weights DIR, --data scenes, daquar or vqa_v2; --adapt
          '/(query|value)/kernel$' trains low-rank updates of these layers alone, --rank 8. Record the results of each folder of
          weights in one of its own (--record DIR): their names say nothing of it.
 """
@@ -21,7 +21,7 @@ published  any family that is asked about pictures, from published weights: --we
 import dataclasses
 import sys
 
-from experiments import answerers, prompted_scenes, published_models
+from experiments import answerers, prompted_scenes, published_models, questions
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
 from vlm_jax.data.questions import EachQuestion
@@ -70,7 +70,7 @@ def published(
     rank: int = 0,
     revision: str = "",
 ) -> Experiment:
-    """Any family of vlm_jax/pretrained that is asked about pictures, from the folder `weights` on: on scenes or daquar; whole,
+    """Any family of vlm_jax/pretrained that is asked about pictures, from the folder `weights` on: on scenes, daquar or vqa_v2; whole,
     or low-rank updates of the layers that the rule `adapt` finds."""
     found = published_models.opened(weights, revision)
     if found.family.template is None and getattr(found.family.model, "text_encoder", None) is None:
@@ -91,6 +91,12 @@ def published(
     num_steps = epochs * published_models.QUESTIONS[data] // batch_size
     spaces = "_" if data == "daquar" else ""
     experiment = answering(pipelines, found.family.model, num_steps=num_steps, spaces=spaces)
+    if data == "vqa_v2":
+        experiment = dataclasses.replace(
+            experiment,
+            task=dataclasses.replace(experiment.task, metrics=questions.VQA),
+            best=Best(metric="validation/vqa_accuracy"),
+        )
     return published_models.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
 
 

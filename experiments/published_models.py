@@ -19,12 +19,19 @@ from vlm_jax.pretrained.weights import PublishedWeights, of_all_rows, read, toke
 from vlm_jax.train.experiment import Experiment
 from vlm_jax.train.lora import Lora
 
-CAPTIONS = {"scenes": 40_000, "flickr8k": NUM_PAIRS}  # to train on
-QUESTIONS = {"scenes": answerers.SCENES, "daquar": answerers.DAQUAR}
+COCO_PAIRS = 414_113  # of the 82,783 pictures of Karpathy's train
+CAPTIONS = {"scenes": 40_000, "flickr8k": NUM_PAIRS, "coco_captions": COCO_PAIRS}  # to train on
+QUESTIONS = {
+    "scenes": answerers.SCENES,
+    "daquar": answerers.DAQUAR,
+    "vqa_v2": answerers.VQA_V2,
+}
 SPLITS = {
     "scenes": ("train", "validation", "test", "test_unseen"),
     "flickr8k": ("train", "validation", "test"),
+    "coco_captions": ("train", "validation", "test"),
     "daquar": ("train", "validation", "test"),
+    "vqa_v2": ("train", "validation"),
 }
 
 

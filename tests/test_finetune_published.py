@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import finetune_captioner, finetune_vqa, published_models
+from tests.data.test_vqa_v2 import as_published  # noqa: F401
 from tests.pretrained import folders
 from vlm_jax.main import main
 from vlm_jax.pretrained import weights
@@ -27,7 +28,7 @@ def tiny(monkeypatch):
         "records",
         lambda data, known, config=None: {
             split: source
-            for split, source in real(data, known, "tiny").items()
+            for split, source in real(data, known, "tiny" if data == "scenes" else config).items()
             if split in ("train", "validation")
         },
     )
@@ -53,6 +54,23 @@ def test_captions_go_on_from_the_published_weights(family, tmp_path):
     ended = checkpoints.load_params(tmp_path / "run")
     apart = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), began, ended)
     assert 0 < max(jax.tree.leaves(apart)) < 1e-3  # two steps, the first of them with a rate of 0
+
+
+@pytest.mark.usefixtures("folder")  # of VQA v2, as it is published
+def test_questions_of_vqa_v2_are_answered_and_held_against_ten_people(tmp_path):
+    folder = folders.asked(tmp_path / "published")
+    assert run(finetune_vqa, folder, tmp_path / "run", "--data", "vqa_v2") == 0
+    found = numbers(tmp_path / "run")["validation"]
+    assert 0 <= found["vqa_accuracy"] <= 100 and "vqa_accuracy_other" in found
+
+
+def test_captions_of_coco_are_its_karpathy_split(tmp_path):
+    experiment = finetune_captioner.published(
+        folders.captioner(tmp_path), data="coco_captions", epochs=1, batch_size=100, max_answer=11
+    )
+    assert experiment.num_steps == 4141
+    names = {published_models.records("coco_captions", published_models.CAPTIONS)["train"].name}
+    assert names == {"coco_captions"}
 
 
 def test_a_question_read_beside_the_picture_is_trained_on(tmp_path, capsys):

@@ -13,8 +13,8 @@ PICTURES = {"train": (9, 581_929), "validation": (42,)}
 PEOPLE = ("red",) * 6 + ("dark red", "Red", "maroon", "red.")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(name="folder")
+def as_published(tmp_path, monkeypatch):
     """Two questions about each of three pictures, those of the first apart from each other in the file."""
     monkeypatch.delenv("VLM_JAX_DATA", raising=False)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

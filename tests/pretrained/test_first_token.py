@@ -56,3 +56,10 @@ def test_of_gpt_2_the_row_of_bos_is_not_read(tmp_path):
         said(found.model, v, found.family)[:, scored] for v in (found.variables, unnamed(leaves))
     )
     np.testing.assert_array_equal(before, after)
+
+
+def test_a_model_of_texts_without_its_tokenizer_is_loaded_with_a_warning(tmp_path):
+    path = folders.captioner(tmp_path / "published")
+    (tmp_path / "published" / "tokenizer.json").unlink()
+    with pytest.warns(UserWarning, match="has no tokenizer.json: its tokens keep their order"):
+        assert weights.load(path).tokenizer is None

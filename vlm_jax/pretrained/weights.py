@@ -6,6 +6,7 @@ Experiment(init_params=PublishedWeights(folder="vit-base", scope="image_encoder"
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ from vlm_jax.pretrained import (
 )
 from vlm_jax.pretrained.folder import Folder, open_folder
 from vlm_jax.pretrained.mapping import fill, named, unnamed
-from vlm_jax.pretrained.places import Place, Tied, below
+from vlm_jax.pretrained.places import Place, Rows, Tied, below
 from vlm_jax.pretrained.settings import Family, Settings
 from vlm_jax.text.tokenizers import TokenizerFile
 from vlm_jax.types import Variables
@@ -85,10 +86,17 @@ def load(
 
     `architecture` is what the file is read as ("BertModel"), config.json's unless given.
     `dtype` is that of the floating parameters, float32 unless given. `sharding(name, shape)` says where each lies.
+    A model of texts whose folder has no tokenizer.json gets its tokens in the file's order, and a warning.
     """
     opened = open_folder(folder, revision)
     tokenizer = tokenizer_of(opened, architecture)
     family, ignored = read(opened, tokenizer, architecture)
+    if tokenizer is None and any(isinstance(place, Rows) for place in family.places):
+        warnings.warn(
+            f"{opened.path} has no tokenizer.json: its tokens keep their order, but here 0, 1, 2 and 3 are padding, beginning, "
+            "end and unknown, whatever the file has there; put its tokenizer.json beside the weights",
+            stacklevel=2,
+        )
 
     def place(name, leaf):
         floating = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
