@@ -14,8 +14,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Metaspace
 
 from vlm_jax import config
+from vlm_jax.data.prompted import Prompt
 from vlm_jax.data.source import Rows
 from vlm_jax.text import tokenizers
 from vlm_jax.text.tokenizers import BpeTokenizer, TokenizerFile, WordTokenizer, round_up
@@ -421,3 +425,21 @@ def test_words_between_spaces_stay_as_they_are_written(tmp_path):
     tokenizer.save(tmp_path / "t.json")
     again = dataclasses.replace(tokenizer, corpus=None, file=str(tmp_path / "t.json"))
     assert again.encode(text) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_pieces_of_a_prompt_are_cut_as_the_whole_text_is(tmp_path, scheme):
+    """Llama's tokenizers set a mark before the first word of a text, of which the words behind a picture are none."""
+    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "▁why", "why", "▁is", "is", "▁"]
+    rust = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    rust.pre_tokenizer = Metaspace(prepend_scheme=scheme)
+    rust.add_special_tokens(words[:5])
+    rust.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = TokenizerFile(file=str(tmp_path / "tokenizer.json"), vocab_size=16)
+    rows = tokenizer.rows_in_file()
+    text = "is <image>why is"
+    image = {"image_token": rows.index(4), "num_images": 1}
+    prompt = Prompt(tokenizer=tokenizer, template=text, length=12, **image)
+    whole = rust.encode(text, add_special_tokens=False).ids
+    assert [rows[row] for row in prompt.ids({"id": 0})] == [1, *whole]
+    assert (words.index("▁why") in whole) == (scheme == "always")

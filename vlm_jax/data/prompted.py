@@ -69,7 +69,7 @@ class Prompt:
     def ids(self, example: Example) -> list[int]:
         """The tokens of the prompt, without padding."""
         ids: list[int] = [] if BEGIN in self._pieces else [BOS]
-        for part in self._parts(example):
+        for place, part in enumerate(self._parts(example)):
             if part == (IMAGE,):
                 ids += self.image_ids(example)
             elif part == (BEGIN,):
@@ -77,7 +77,9 @@ class Prompt:
             elif part[-1] in self.special:
                 ids += self.tokenizer.encode_special(part[-1])
             else:
-                ids += self.tokenizer.encode("".join(part))
+                # Pieces of one text: only the first begins it.
+                encode = self.tokenizer.encode_behind if place else self.tokenizer.encode
+                ids += encode("".join(part))
         if self.end_token is not None:
             ids.append(self.end_token)
         if len(ids) > self.length:

@@ -25,6 +25,7 @@ import difflib
 import functools
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ class Tokenizer(Protocol):
     @property
     def num_tokens(self) -> int: ...
     def encode(self, text: str) -> list[int]: ...
+    def encode_behind(self, text: str) -> list[int]: ...
     def decode(self, ids: Iterable[int]) -> str: ...
     def save(self, path: str | os.PathLike) -> None: ...
 
@@ -84,6 +86,11 @@ class _Base:
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without BOS and EOS."""
         return self._built().encode(_well_formed(text))
+
+    def encode_behind(self, text: str) -> list[int]:
+        """The ids of `text` where it stands behind something else: those of files that mark the beginning of a whole text
+        (Metaspace with the prepend_scheme "first") are others."""
+        return self._built().encode_behind(_well_formed(text))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` up to the first EOS. PAD, BOS, UNK and unused rows leave nothing behind."""
@@ -343,6 +350,9 @@ class _Rows:
     def encode(self, text: str) -> list[int]:
         return self.rust.encode(text, add_special_tokens=False).ids
 
+    def encode_behind(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def decode(self, rows: Sequence[int]) -> str:
         return self.rust.decode(list(rows), skip_special_tokens=False)
 
@@ -396,6 +406,23 @@ class _FileRows(_Rows):
 
     def encode(self, text: str) -> list[int]:
         return [self._row[file_id] for file_id in super().encode(text)]
+
+    def encode_behind(self, text: str) -> list[int]:
+        if self._behind is None:
+            return self.encode(text)
+        ids = self._behind.encode(text, add_special_tokens=False).ids
+        return [self._row[file_id] for file_id in ids]
+
+    @functools.cached_property
+    def _behind(self):
+        """The same without a mark at the beginning; None where there is none of a whole text alone."""
+        if not re.search(r'"prepend_scheme"\s*:\s*"first"', self.json):
+            return None
+        rust = _parsed(re.sub(r'("prepend_scheme"\s*:\s*)"first"', r'\1"never"', self.json))
+        rust.no_truncation()
+        rust.no_padding()
+        rust.encode_special_tokens = True
+        return rust
 
     def encode_special(self, text: str) -> list[int]:
         ids = self._with_special.encode(text, add_special_tokens=False).ids
