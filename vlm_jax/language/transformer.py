@@ -50,9 +50,8 @@ class Form:
     add_places: bool = True
     num_segments: int = 0
     norm_words: bool = False
-    bos_like: int | None = (
-        None  # the token whose vector BOS has too, where one token is both (GPT-2)
-    )
+    # The token whose vector BOS has too, where one token is both (GPT-2).
+    bos_like: int | None = None
     output_bias: bool = True  # of the scores of words where they are tied
     head_layer: bool = False  # linear, activation, norm, before the words are scored (BERT)
 
