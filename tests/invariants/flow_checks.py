@@ -82,7 +82,7 @@ def many(rows):
 
 
 def loss(model, batch, *, train=True, seed=0, **fields):
-    task = RectifiedFlow(**{"prompt_dropout": 0.0, **fields})
+    task = RectifiedFlow(**{"prompt_dropout": 0.0, "guidance": 1.0, **fields})
     rngs = rng_keys(jax.random.key(seed)) if train else {}
     return task.loss(model, {}, batch, rngs=rngs, train=train)
 

@@ -19,12 +19,11 @@ from vlm_jax.commands.workdirs import experiment_of, variables_of
 from vlm_jax.data.image_transforms import CentreCrop, Decode, ResizeShorter
 from vlm_jax.data.source import InMemory
 from vlm_jax.metrics.base import total
-from vlm_jax.metrics.facts_kept import FactsKept
+from vlm_jax.metrics.facts_kept import FactsKept, is_of_scenes
 from vlm_jax.metrics.frechet import FrechetDistance
 from vlm_jax.metrics.nearest import copies, nearest
 from vlm_jax.report.contact_sheet import in_colour
 from vlm_jax.report.gallery import Item, pictures_by_id, write_gallery
-from vlm_jax.text.scene_language import parse
 from vlm_jax.train.evaluation import Evaluation, Results, evaluate
 
 CUTS = (Decode, ResizeShorter, CentreCrop)  # of a picture, that is the same each time
@@ -191,7 +190,7 @@ class Judge:
         said = [example["prediction"] for example in examples]
         if not hasattr(task, "classes"):
             metric = FactsKept()
-            foreign = next((prompt for prompt in prompts if parse(prompt) is None), None)
+            foreign = next((prompt for prompt in prompts if not is_of_scenes(prompt)), None)
             if foreign is not None:
                 raise UserError(
                     f"--judge: {self.folder} captions scenes, and the prompt {foreign!r} is not of their language; give the "

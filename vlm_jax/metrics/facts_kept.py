@@ -53,6 +53,11 @@ class FactsKept:
         }
 
 
+def is_of_scenes(prompt: str) -> bool:
+    """Whether it is of the scenes' language, so that its facts are known."""
+    return parse(prompt) is not None
+
+
 def kept_facts(prompt: Facts, caption: Facts) -> list[list[bool]]:
     """Of every way to find the prompt's objects in the caption: which facts of the prompt are kept."""
     stands = {(i, j): relation for i, relation, j in caption.relations}
