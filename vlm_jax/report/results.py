@@ -119,6 +119,10 @@ class Paper:
     numbers: Mapping[str, Mapping[str, float]]  # function, or function.dataset -> metric -> number
 
 
+# Metrics of which the hundredths are shown.
+FINER = ("perplexity", "bits_per_byte", "loss", "frechet_distance")
+
+
 def results_table(folder: str | os.PathLike, experiments: str | os.PathLike | None = None) -> str:
     """The markdown table of the results in `folder`; the experiment files lie above it, if not said otherwise.
 
@@ -267,7 +271,9 @@ def mean_and_deviation(name: str, values: Sequence[float]) -> str:
 
 
 def _decimals(name: str, value: float) -> str:
-    return f"{value:.2f}" if name in ("perplexity", "bits_per_byte", "loss") else f"{value:.1f}"
+    if name == "frechet_samples":
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if name in FINER else f"{value:.1f}"
 
 
 def _short(count: float) -> str:
