@@ -7,7 +7,9 @@
 
 As in flow_scenes: Heun's method, guidance, one prompt in ten of training empty. Times are logit-normal about the middle.
 A U-Net over patches of 2x2: a grid of 14x14 with 48 features and one of 7x7 with 96 and attention. Class consistency is
-how often fashion_mnist.small_cnn, trained on the same training pictures, says that a picture is of its prompt.
+how often fashion_mnist.small_cnn, trained on the same training pictures, says that a picture is of its prompt: on 400 pictures of
+validation 93.5 % with guidance 3 and 97.3 with 4, the in-domain Fréchet distance 0.34 and 0.28. The recorded 88.9 % of test was
+with 2.
 """
 
 import sys
@@ -30,7 +32,7 @@ def unet(num_steps: int = 3000) -> Experiment:
         image_shape=(28, 28, 1),
         num_steps=num_steps,
         peak=1e-3,
-        guidance=2.0,
+        guidance=4.0,
         text_width=64,
         text_layers=1,
     )
