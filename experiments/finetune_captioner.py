@@ -118,9 +118,8 @@ def published(
     revision: str = "",
 ) -> Experiment:
     """Any family of vlm_jax/pretrained that writes about pictures, from the folder `weights` on: on scenes, flickr8k or
-    coco_captions,
-    `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers that the
-    rule `adapt` finds."""
+    coco_captions, `asked` something ("caption en" unless given) where it wants to be; whole, or low-rank updates of the layers
+    that the rule `adapt` finds."""
     found = published_models.opened(weights, revision)
     sources = published_models.records(data, published_models.CAPTIONS)
     pipelines = published_models.asked(

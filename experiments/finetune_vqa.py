@@ -28,6 +28,7 @@ from vlm_jax.data.questions import EachQuestion
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.main import main
 from vlm_jax.metrics.accuracy import Accuracy
+from vlm_jax.metrics.base import Metric
 from vlm_jax.metrics.by_kind import ByKind
 from vlm_jax.models.generator import Generator
 from vlm_jax.tasks.generation import Generation
@@ -89,14 +90,11 @@ def published(
         batch_size=batch_size,
     )
     num_steps = epochs * published_models.QUESTIONS[data] // batch_size
-    spaces = "_" if data == "daquar" else ""
-    experiment = answering(pipelines, found.family.model, num_steps=num_steps, spaces=spaces)
     if data == "vqa_v2":
-        experiment = dataclasses.replace(
-            experiment,
-            task=dataclasses.replace(experiment.task, metrics=questions.VQA),
-            best=Best(metric="validation/vqa_accuracy"),
-        )
+        held = {"metrics": questions.VQA, "best": "vqa_accuracy"}
+    else:
+        held = {"metrics": letter_by_letter(spaces="_" if data == "daquar" else "")}
+    experiment = answering(pipelines, found.family.model, num_steps=num_steps, **held)
     return published_models.begun(experiment, found, peak=peak, adapt=adapt, rank=rank)
 
 
@@ -108,11 +106,22 @@ def smoke() -> Experiment:
     return answerers.smoke(answering(data, model, num_steps=2))
 
 
+def letter_by_letter(spaces: str = "") -> tuple[Metric, ...]:
+    """The share of right answers, and of each kind of question; `spaces` is Accuracy's."""
+    right = Accuracy(reference="answer", spaces=spaces)
+    return right, ByKind(metric=right)
+
+
 def answering(
-    data: PromptedScenes, model: Generator | Lora, *, num_steps: int, spaces: str = ""
+    data: PromptedScenes,
+    model: Generator | Lora,
+    *,
+    num_steps: int,
+    metrics: tuple[Metric, ...] = letter_by_letter(),
+    best: str = "accuracy",
 ) -> Experiment:
-    """AdamW with warm-up and cosine, validation eight times, the best accuracy kept. `spaces` is Accuracy's."""
-    right, every = Accuracy(reference="answer", spaces=spaces), -(-num_steps // 8)
+    """AdamW with warm-up and cosine, validation eight times, the `best` of the metrics' numbers kept."""
+    every = -(-num_steps // 8)
     evaluations = tuple(
         Evaluation(name=split, data=pipeline, every=every if split == "validation" else None)
         for split, pipeline in data.held_out.items()
@@ -122,13 +131,13 @@ def answering(
         task=Generation(
             tokenizer=data.tokenizer,
             decoding=Greedy(max_length=data.max_answer, banned=(PAD, BOS)),
-            metrics=(right, ByKind(metric=right)),
+            metrics=metrics,
         ),
         train_data=data.train,
         num_steps=num_steps,
         optimizer=prompted_scenes.adam_w(num_steps, peak=1e-3),
         evaluations=evaluations,
-        best=Best(metric="validation/accuracy"),
+        best=Best(metric=f"validation/{best}"),
         checkpoint_every=every,
     )
 

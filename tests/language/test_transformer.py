@@ -44,7 +44,7 @@ DECODERS = {
 
 @pytest.fixture(scope="module", params=DECODERS)
 def read(request):
-    """tokens [2 5] -> logits [2 5 v] of the whole; of two chunks and of one; of single steps with a cache for four."""
+    """Logits [2 5 v] of TOKENS as a whole; in two chunks and in one; in single steps with a cache for four."""
     module = TransformerDecoder(**SIZES, **DECODERS[request.param])
     variables = variables_of(module, TOKENS, MEMORY)
 

@@ -96,6 +96,12 @@ def test_words_behind_change_nothing_before_them(run):
 # ---- a picture within the text
 
 
+def num_places(found, batch) -> int:
+    """How many places a text has to keep for its picture."""
+    encode = lambda: found.model.apply(found.variables, batch, train=False, method="encode")  # noqa: E731
+    return jax.eval_shape(encode).mask.shape[1]
+
+
 @pytest.fixture(scope="module", params=PICTURED)
 def asked(request, tmp_path_factory):
     """(answers -> logits of the whole and of a prompt in one piece, then steps, and one beyond the cache; the prompts;
@@ -109,10 +115,7 @@ def asked(request, tmp_path_factory):
     def apply(*arguments, method):
         return found.model.apply(found.variables, *arguments, method=method)
 
-    shapes = jax.eval_shape(
-        lambda: found.model.apply(found.variables, batch, train=False, method="encode")
-    )
-    places = [multimodal.IMAGE] * shapes.mask.shape[1]
+    places = [multimodal.IMAGE] * num_places(found, batch)
     prompt = np.array([[*places, 1, 5, 66, multimodal.LINE_BREAK]] * 3)
 
     def computed(tokens, first):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.pretrained import multimodal, published
-from tests.pretrained.test_decoding import NAMES, PICTURED
+from tests.pretrained.test_decoding import NAMES, PICTURED, num_places
 from vlm_jax.pretrained import mapping, weights
 from vlm_jax.types import PAD
 
@@ -86,10 +86,7 @@ def subject(request, tmp_path_factory):
     if "image" in example:
         batch["image"] = published.picture((3, *example["image"].shape[1:]))
     if request.param in PICTURED:
-        memory = jax.eval_shape(
-            lambda: found.model.apply(found.variables, batch, train=False, method="encode")
-        )
-        places = np.full((3, memory.mask.shape[1]), multimodal.IMAGE)
+        places = np.full((3, num_places(found, batch)), multimodal.IMAGE)
         ends = np.full((3, 1), multimodal.LINE_BREAK)
         tokens = np.concatenate([places, PROMPTS, ends, TOKENS[:, :4]], axis=1)
         before = tokens.shape[1] - 4
@@ -111,13 +108,10 @@ def test_a_word_moves_what_is_said_from_it_on_in_its_row_alone(subject):
 def test_what_padding_is_made_of_changes_nothing(subject):
     weight = subject.all(rows=3)
     logits, gradients = subject(weight)
-    filled = jax.tree.map(np.array, subject.variables)
+    leaves = {name: np.array(leaf) for name, leaf in mapping.named(subject.variables).items()}
     for name in subject.words:
-        table = filled["params"]
-        for part in name.split("/"):
-            table = table[part]
-        table[PAD] = 1e3
-    others, moved = subject(weight, filled)
+        leaves[name][PAD] = 1e3
+    others, moved = subject(weight, mapping.unnamed(leaves))
     real = subject.tokens != PAD
     words = np.arange(logits.shape[-1]) != PAD
     np.testing.assert_array_equal(others[real][:, words], logits[real][:, words])

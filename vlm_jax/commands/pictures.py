@@ -37,6 +37,7 @@ def judged(judge: "Judge", evaluation: Evaluation, found: Results) -> Results:
     if not evaluation.predict:
         return found
     made, real, prompts, samples = _pictures(evaluation, found)
+    judge.check(prompts)
     vectors, real_vectors = judge.vectors(made), judge.vectors(real)
     metric = FrechetDistance()
     first = range(0, len(made), samples)
@@ -180,8 +181,26 @@ class Judge:
             found.append(made[np.asarray(batch["valid"])])
         return np.concatenate(found)
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuses prompts that it has no word for, before it looks at any picture."""
+        classes = getattr(self.experiment.task, "classes", None)
+        if classes is None:
+            foreign = next((prompt for prompt in prompts if not is_of_scenes(prompt)), None)
+            if foreign is not None:
+                raise UserError(
+                    f"--judge: {self.folder} captions scenes, and the prompt {foreign!r} is not of their language; give the "
+                    "workdir of a classifier whose classes are the prompts, or leave --judge out"
+                )
+            return
+        unknown = sorted(set(prompts) - set(classes))
+        if unknown:
+            raise UserError(
+                f"--judge: {self.folder} tells {', '.join(classes)} apart, of which {unknown[0]!r} is none"
+            )
+
     def said(self, pictures: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
         """What it makes of the pictures, held against the prompts that they were made of."""
+        self.check(prompts)
         task = dataclasses.replace(self.experiment.task, metrics=())
         over = Evaluation(
             name="judged", data=self._reading(pictures), loss=False, reports=(nothing,)
@@ -190,19 +209,8 @@ class Judge:
         said = [example["prediction"] for example in examples]
         if not hasattr(task, "classes"):
             metric = FactsKept()
-            foreign = next((prompt for prompt in prompts if not is_of_scenes(prompt)), None)
-            if foreign is not None:
-                raise UserError(
-                    f"--judge: {self.folder} captions scenes, and the prompt {foreign!r} is not of their language; give the "
-                    "workdir of a classifier whose classes are the prompts, or leave --judge out"
-                )
             return metric.result(
                 total(metric.stats(text, (prompt,)) for text, prompt in zip(said, prompts))
-            )
-        unknown = sorted(set(prompts) - set(task.classes))
-        if unknown:
-            raise UserError(
-                f"--judge: {self.folder} tells {', '.join(task.classes)} apart, of which {unknown[0]!r} is none"
             )
         right = [name == prompt for name, prompt in zip(said, prompts)]
         return {"class_consistency": 100.0 * float(np.mean(right))}

@@ -230,9 +230,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
         place = positions(kept, segment)
         x = self._embedded(tokens, place, memory, 0, train=train)
         if self.image_token is not None and memory is not None:
-            number = (tokens == self.image_token).sum(axis=1)
-            sound = (number == memory.mask.sum(axis=1)) | (number == 0)
-            x = jnp.where(sound[:, None, None], x, jnp.nan)
+            x = jnp.where(self.keeps_places(tokens, memory)[:, None, None], x, jnp.nan)
         mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
         always = None
         if self.prefix_end is not None:
@@ -257,6 +255,12 @@ class TransformerDecoder(nn.Module, kw_only=True):
             beside = (block.memory_keys(memory), memory.mask) if self._beside(memory) else None
             x, _ = block(x, mask, beside, num_before=num_before, **places, train=train)
         return self.logits(x[:, num_before:], self.source(memory), train=train)
+
+    @nn.nowrap
+    def keeps_places(self, tokens: Int[Array, "b l"], memory: Features) -> Bool[Array, "b"]:
+        """Whether a whole text, or prompt, has a place for each vector of its memory, or none at all."""
+        number = (tokens == self.image_token).sum(axis=1)
+        return (number == memory.mask.sum(axis=1)) | (number == 0)
 
     def source(self, memory: Features | None) -> dict[str, Any]:
         """What `scores` wants to know of the memory, computed once for all steps."""

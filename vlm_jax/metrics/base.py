@@ -130,3 +130,8 @@ class Mean:
         """total / count; nan when nothing was counted, with a gradient of zero and not nan."""
         kept = self.count > 0
         return jnp.where(kept, self.total / jnp.where(kept, self.count, 1.0), jnp.nan)
+
+
+def percent(part: int, whole: int) -> float:
+    """100 part / whole; 0 of nothing."""
+    return 100.0 * part / whole if whole else 0.0

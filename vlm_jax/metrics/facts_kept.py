@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from vlm_jax.metrics.base import Stats
+from vlm_jax.metrics.base import Stats, percent
 from vlm_jax.text.scene_judge import matches
 from vlm_jax.text.scene_language import OPPOSITE, Facts, Mention, parse
 
@@ -47,9 +47,9 @@ class FactsKept:
 
     def result(self, stats: KeptStats) -> dict[str, float]:
         return {
-            "facts_kept": _percent(stats.kept, stats.facts),
-            "prompts_kept": _percent(stats.whole, stats.captions),
-            "facts_repeated": _percent(stats.kept, stats.stated),
+            "facts_kept": percent(stats.kept, stats.facts),
+            "prompts_kept": percent(stats.whole, stats.captions),
+            "facts_repeated": percent(stats.kept, stats.stated),
         }
 
 
@@ -82,10 +82,6 @@ def kept_facts(prompt: Facts, caption: Facts) -> list[list[bool]]:
 def _number(mention: Mention) -> int:
     """Facts that a prompt states of one object."""
     return 1 + bool(mention.size) + len(mention.place)
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0
 
 
 def _places(prompt: tuple[str, ...], caption: tuple[str, ...]) -> list[bool]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlm_jax.metrics.base import Stats
+from vlm_jax.metrics.base import Stats, percent
 from vlm_jax.text.scene_judge import Scene, Verdict, judge
 from vlm_jax.text.scene_language import parse
 from vlm_jax.text.scene_reader import read_scene
@@ -50,13 +50,13 @@ class PromptHolds:
 
     def result(self, stats: PromptStats) -> dict[str, float]:
         by_number = {
-            f"prompt_holds_{number}": _percent(stats.holding[number], stats.pictures[number])
+            f"prompt_holds_{number}": percent(stats.holding[number], stats.pictures[number])
             for number in sorted(stats.pictures)
             if number
         }
         return {
-            "prompt_holds": _percent(stats.holding.total(), stats.pictures.total()),
-            "prompt_facts": _percent(stats.true, stats.stated),
+            "prompt_holds": percent(stats.holding.total(), stats.pictures.total()),
+            "prompt_facts": percent(stats.true, stats.stated),
             **by_number,
         }
 
@@ -84,7 +84,7 @@ class PlanHolds:
         )
 
     def result(self, stats: PlanStats) -> dict[str, float]:
-        return {"plan_holds": _percent(stats.holding, stats.plans)}
+        return {"plan_holds": percent(stats.holding, stats.plans)}
 
 
 def verdict_of(picture: np.ndarray, prompt: str) -> Verdict:
@@ -99,7 +99,3 @@ def _one(references: Sequence[str], name: str) -> str:
             f"{name!r} those of data.prompts.Prompted?"
         )
     return references[0]
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0

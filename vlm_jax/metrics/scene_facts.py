@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from vlm_jax.metrics.base import Stats
+from vlm_jax.metrics.base import Stats, percent
 from vlm_jax.text.scene_judge import Scene, judge
 
 
@@ -59,15 +59,11 @@ class SceneFacts:
 
     def result(self, stats: SceneFactsStats) -> dict[str, float]:
         return {
-            "facts_right": _percent(stats.right, stats.captions),
-            "facts_precision": _percent(stats.true, stats.stated),
-            "facts_recall": _percent(stats.mentioned, stats.objects),
-            "parsed": _percent(stats.parsed, stats.captions),
+            "facts_right": percent(stats.right, stats.captions),
+            "facts_precision": percent(stats.true, stats.stated),
+            "facts_recall": percent(stats.mentioned, stats.objects),
+            "parsed": percent(stats.parsed, stats.captions),
         }
 
 
 _scene = functools.lru_cache(maxsize=4096)(Scene.from_json)
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 0.0

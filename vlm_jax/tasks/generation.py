@@ -189,11 +189,9 @@ def write(
         if guidance != 1.0:
             raise ValueError(f"write(prompt=..., guidance={guidance}): leave one of them out")
         logits, cache = model.apply(variables, prompt, start(memory), memory, method="extend")
-        image_token = getattr(model.decoder, "image_token", None)
-        if image_token is not None and memory is not None:  # as where the whole text is read
-            number = (prompt == image_token).sum(axis=1)
-            sound = (number == memory.mask.sum(axis=1)) | (number == 0)
-            logits = jnp.where(sound[:, None, None], logits, jnp.nan)
+        if getattr(model.decoder, "image_token", None) is not None and memory is not None:
+            kept = model.decoder.keeps_places(prompt, memory)  # as where the whole text is read
+            logits = jnp.where(kept[:, None, None], logits, jnp.nan)
         step, cache = after_prompt(step, logits[:, -1], cache)
         return strategy(step, cache, memory, batch_size=batch_size, key=key)
     if guidance == 1.0:

@@ -122,10 +122,15 @@ class _Base:
         part.write_text(self._built().json, encoding="utf-8")
         os.replace(part, path)
 
+    @property
+    def _source(self) -> "_Base":
+        """What the rows follow from: those that have the same share them."""
+        return self
+
     def _built(self) -> "_Rows":
         built = self.__dict__.get("_rows")
         if built is None:
-            key = (self, _stamp(self.file)) if self.file is not None else (self, None)
+            key = (self._source, None if self.file is None else _stamp(self.file))
             with _LOCK:
                 try:
                     built = _CACHE.get(key)
@@ -135,13 +140,12 @@ class _Base:
                         f"(a frozen dataclass of plain values); given {type(self.corpus).__name__}: {error}"
                     ) from None
                 if built is None:
-                    built = self._build()
-                    if built.num_tokens > self.vocab_size:
-                        raise ValueError(
-                            f"{type(self).__name__}: vocab_size is {self.vocab_size} but {built.num_tokens} rows are "
-                            f"needed; declare vocab_size={round_up(built.num_tokens, 64)} here and in the model"
-                        )
-                    _CACHE[key] = built
+                    built = _CACHE[key] = self._build()
+            if built.num_tokens > self.vocab_size:
+                raise ValueError(
+                    f"{type(self).__name__}: vocab_size is {self.vocab_size} but {built.num_tokens} rows are "
+                    f"needed; declare vocab_size={round_up(built.num_tokens, 64)} here and in the model"
+                )
             object.__setattr__(self, "_rows", built)
         return built
 
@@ -316,6 +320,10 @@ class TokenizerFile(_Base):
                 f"TokenizerFile: vocab_size is {self.vocab_size}, expected more than {NUM_SPECIAL}"
             )
 
+    @property
+    def _source(self) -> "TokenizerFile":
+        return dataclasses.replace(self, vocab_size=NUM_SPECIAL + 1)  # as many as the file has
+
     def rows_in_file(self) -> tuple[int | None, ...]:
         """For each of our rows the id in the file (None where the file has none): to gather published embeddings."""
         return tuple(self._built().file_ids)
@@ -376,9 +384,7 @@ class _FileRows(_Rows):
     """Rows of a published file, renumbered."""
 
     def __init__(self, rust, text: str, named: Mapping[int, str | None]):
-        self.rust, self.json = rust, text
-        rust.no_truncation()
-        rust.no_padding()
+        self.rust, self.json = _untouched(rust), text
         rust.encode_special_tokens = True  # "<eos>" in a text is text
         vocabulary = rust.get_vocab(with_added_tokens=True)
         added = rust.get_added_tokens_decoder()
@@ -408,19 +414,16 @@ class _FileRows(_Rows):
         return [self._row[file_id] for file_id in super().encode(text)]
 
     def encode_behind(self, text: str) -> list[int]:
-        if self._behind is None:
-            return self.encode(text)
         ids = self._behind.encode(text, add_special_tokens=False).ids
         return [self._row[file_id] for file_id in ids]
 
     @functools.cached_property
     def _behind(self):
-        """The same without a mark at the beginning; None where there is none of a whole text alone."""
-        if not re.search(r'"prepend_scheme"\s*:\s*"first"', self.json):
-            return None
-        rust = _parsed(re.sub(r'("prepend_scheme"\s*:\s*)"first"', r'\1"never"', self.json))
-        rust.no_truncation()
-        rust.no_padding()
+        """The same without the mark that only the beginning of a whole text has."""
+        text, number = re.subn(r'("prepend_scheme"\s*:\s*)"first"', r'\1"never"', self.json)
+        if not number:
+            return self.rust
+        rust = _untouched(_parsed(text))
         rust.encode_special_tokens = True
         return rust
 
@@ -430,13 +433,17 @@ class _FileRows(_Rows):
 
     @functools.cached_property
     def _with_special(self):
-        rust = _parsed(self.json)
-        rust.no_truncation()
-        rust.no_padding()
-        return rust
+        return _untouched(_parsed(self.json))
 
     def decode(self, rows: Sequence[int]) -> str:
         return self.rust.decode([self.file_ids[row] for row in rows], skip_special_tokens=True)
+
+
+def _untouched(rust):
+    """The tokenizer, that neither cuts nor fills."""
+    rust.no_truncation()
+    rust.no_padding()
+    return rust
 
 
 _CACHE: dict[Any, _Rows] = {}  # a memo of pure values, keyed by the frozen description
