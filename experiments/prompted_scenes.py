@@ -22,6 +22,11 @@ from vlm_jax.train.optimizers import AdamW, WarmupCosine
 
 VOCAB_SIZE, IMAGE = 128, 127  # 108 ends a prompt, as in Gemma's vocabulary; no word has these rows
 LINEAR = r"^decoder/blocks_\d+/(self_attention/(query|key|value|output)|mlp/\w+)/kernel$"
+SEEING = (
+    r"^image_encoder/block_\d+/(attention/(query|key|value|output)|mlp/\w+)/kernel$",
+    r"^fusion/projection/kernel$",
+)
+WORDS = r"^decoder/embedding/words/table$"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,9 +87,16 @@ def small() -> Generator:
     return model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
 
 
-def adapted(model: Generator, rank: int) -> Lora:
-    """Low-rank updates of the linear layers of the text."""
-    return Lora(model=model, rules=(LINEAR,), rank=rank, alpha=2.0 * rank)
+def adapted(model: Generator, rank: int, *, seeing: bool = False, words: bool = False) -> Lora:
+    """Low-rank updates of the linear layers of the text; where `seeing` also of the picture's, where `words` with the vectors
+    of words, in and out, trained whole."""
+    return Lora(
+        model=model,
+        rules=(LINEAR, *SEEING) if seeing else (LINEAR,),
+        trained=(WORDS,) if words else (),
+        rank=rank,
+        alpha=2.0 * rank,
+    )
 
 
 def begun(experiment: Experiment, start: str, *, peak: float) -> Experiment:
