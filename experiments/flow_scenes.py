@@ -92,6 +92,7 @@ def _scenes(network, *, num_steps: int, peak: float) -> Experiment:
         peak=peak,
         guidance=3.0,
         times=TIMES,
+        predicts="picture",
         best=Best(metric="validation/prompt_holds"),
     )
 

@@ -6,6 +6,9 @@ from jaxtyping import Array, Float
 
 from vlm_jax.types import Batch, Features
 
+PREDICTIONS = ("velocity", "picture")
+LEAST_LEFT = 0.05  # of the path, where a picture is made a velocity
+
 
 class Flow(nn.Module, kw_only=True):
     """The velocity of a picture between noise, at time 0, and what the prompt says, at time 1.
@@ -15,11 +18,23 @@ class Flow(nn.Module, kw_only=True):
 
     `network(image, time, memory, train=...)` is any of vision/unet.py and vision/dit.py. `image_shape` is what is painted
     where a batch has no picture, as (height, width, channels).
+
+    What the network says is the velocity itself, or, where it `predicts` the "picture", the picture x at the end of the
+    path, from which the velocity at z and t is (x - z) / (1 - t): a picture is simpler than the noise in a velocity, all
+    of which has to go through the network (Li and He 2025, arXiv 2511.13720, section 3). 1 - t counts as 0.05 at least.
     """
 
     network: nn.Module
     text_encoder: nn.Module
     image_shape: tuple[int, int, int]
+    predicts: str = "velocity"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.predicts not in PREDICTIONS:
+            raise ValueError(
+                f"Flow(predicts={self.predicts!r}): expected one of {', '.join(PREDICTIONS)}"
+            )
 
     def encode(self, batch: Batch, *, train: bool) -> Features:
         """What the network is told of the prompt: the memory."""
@@ -39,4 +54,8 @@ class Flow(nn.Module, kw_only=True):
         train: bool,
     ) -> Float[Array, "b h w c"]:
         """The same, for a memory that is there already."""
-        return self.network(image, time, memory, train=train)
+        found = self.network(image, time, memory, train=train)
+        if self.predicts == "velocity":
+            return found
+        left = jnp.maximum(1.0 - time, LEAST_LEFT)[:, None, None, None]
+        return (found - image) / left
