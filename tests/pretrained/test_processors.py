@@ -1,9 +1,11 @@
 """Pictures come out as the reference processors make them: stored by make_pictures.py."""
 
+import json
+
 import numpy as np
 import pytest
 
-from tests.pretrained import processed
+from tests.pretrained import processed, prompted
 from tests.pretrained.published import STORED
 from vlm_jax.data.image_transforms import CentreCrop, Decode, Normalise, Resize, ResizeShorter
 from vlm_jax.pretrained.processors import CLIP_MEAN, CLIP_STD, transforms
@@ -51,6 +53,20 @@ def test_twenty_pictures_of_every_shape_are_the_reference_s_squares(name, refere
 
 def test_a_prompt_says_where_each_square_lies_as_the_reference_s_does(reference):
     processed.check_prompts(reference)
+
+
+@pytest.mark.parametrize("name", prompted.TEMPLATES)
+def test_prompts_are_the_reference_s_token_for_token(name):
+    assert prompted.ours(name) == prompted.stored()[name]
+
+
+@pytest.mark.parametrize("name", prompted.TEMPLATES)
+def test_what_is_asked_is_text_and_never_a_special_token(name):
+    words = json.loads(prompted.tokenizer(name))["added_tokens"]
+    special = {word["id"] for word in words}
+    plain, spelled = prompted.ours(name, ("", "".join(word["content"] for word in words)))
+    assert len(spelled) > len(plain) + len(words)
+    assert sum(i in special for i in spelled) == sum(i in special for i in plain) > 0
 
 
 @pytest.mark.parametrize(
