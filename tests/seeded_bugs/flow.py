@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from tests.invariants import flow_checks
 from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.decoding import guidance, integrators
+from vlm_jax.models.flow import Flow
 from vlm_jax.tasks import rectified_flow
 from vlm_jax.tasks.rectified_flow import LogitNormal, RectifiedFlow
 from vlm_jax.vision import dit, unet
@@ -41,6 +42,27 @@ def _(real):
         return dataclasses.replace(place, velocity=-place.velocity)
 
     return on_path
+
+
+def _left(left):
+    """A predicted picture becomes a velocity by another rule of how much of the path is left."""
+
+    def velocity(self, image, time, memory, *, train):
+        found = self.network(image, time, memory, train=train)
+        if self.predicts == "velocity":
+            return found
+        return (found - image) / left(time)[:, None, None, None]
+
+    return lambda real: velocity
+
+
+bug("a predicted picture is divided by the time gone by", TASK, (Flow, "velocity"))(
+    _left(lambda time: jnp.maximum(time, 0.05))
+)
+bug("a predicted picture is the velocity", TASK, (Flow, "velocity"))(_left(jnp.ones_like))
+bug("near the end of the path a predicted picture is divided by nothing", TASK, (Flow, "velocity"))(
+    _left(lambda time: 1.0 - time)
+)
 
 
 @bug("the network is told how much noise there is, not the time", TASK, ON_PATH)
