@@ -3,6 +3,7 @@
 Whatever is set in the environment already is left as it is.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,13 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_FOLDER, "compil
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("TFDS_DATA_DIR", os.path.join(_FOLDER, "tfds"))
 os.environ.setdefault("VLM_JAX_CACHE", os.path.join(_FOLDER, "cache"))
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: it need not be looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def pytest_unconfigure(config):

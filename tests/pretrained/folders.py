@@ -1,4 +1,7 @@
-"""Published folders with weights that a seed gives, a tokenizer of words w3 w4 ..., not for every row, and a processor."""
+"""Published folders with weights that a seed gives, a tokenizer of words w3 w4 ..., not for every row, and a processor.
+
+Of one layer each, nearly: how layers follow one another is held to the reference elsewhere, and what they cost is their compilation.
+"""
 
 import json
 
@@ -27,9 +30,18 @@ def folder_of(path, config, specials, processor, **fields):
     return str(path)
 
 
+def one_layer(config):
+    """The same model with a layer of each kind."""
+    counts = ("num_hidden_layers", "num_layers", "n_layer", "num_decoder_layers")
+    return {
+        key: one_layer(value) if isinstance(value, dict) else 1 if key in counts else value
+        for key, value in config.items()
+    }
+
+
 def captioner(path):
     """A ViT and GPT-2; the file has one special token."""
-    config = published.Stored("ved_b").config
+    config = one_layer(published.Stored("ved_b").config)
     config = {**config, "encoder": {**config["encoder"], "num_channels": 3}}
     return folder_of(path, config, {31: "<|endoftext|>"}, "ViTImageProcessor")
 
@@ -37,19 +49,19 @@ def captioner(path):
 def translator(path):
     """A T5, whose decoder begins with its padding."""
     specials = {0: "<pad>", 1: "</s>", 2: "<unk>"}
-    return folder_of(path, published.Stored("t5_a").config, specials, "none")
+    return folder_of(path, one_layer(published.Stored("t5_a").config), specials, "none")
 
 
 def asked(path):
     """A PaliGemma."""
-    config = published.Stored("paligemma_b").config
+    config = one_layer(published.Stored("paligemma_b").config)
     specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 108: "\n", 119: "<image>"}
     return folder_of(path, config, specials, "SiglipImageProcessor")
 
 
 def questioned(path):
     """A BLIP that answers; what its pictures go through stands where transformers 5 has it."""
-    config = published.Stored("blip_qa").config
+    config = one_layer(published.Stored("blip_qa").config)
     specials = {0: "[PAD]", 1: "[CLS]", 2: "[SEP]", 3: "[UNK]"}
     folder = folder_of(path, config, specials, "BlipImageProcessor")
     preprocessor = json.loads((path / "preprocessor_config.json").read_text())
@@ -59,8 +71,9 @@ def questioned(path):
 
 
 def tiled(path):
-    """A SmolVLM whose pictures are cut into up to two rows of two squares."""
+    """A SmolVLM whose pictures are cut into up to two rows of two squares; with less than two layers of text they matter little."""
     config = published.Stored("idefics3_b").config
+    config = {**config, "vision_config": one_layer(config["vision_config"])}
     specials = {0: "<pad>", 1: "<bos>", 2: "<eos>", 3: "<unk>", 119: "<image>"}
     names = ("fake_token_around_image", "end_of_utterance", "global-img")
     names += tuple(f"row_{i}_col_{j}" for i in (1, 2) for j in (1, 2))

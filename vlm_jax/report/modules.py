@@ -72,7 +72,8 @@ def module_rows(model: Any, batch: Batch) -> list[Row]:
 
     with nn.intercept_methods(record):
         variables = jax.eval_shape(init, jax.random.key(0), batch)
-    program = jax.make_jaxpr(forward)(variables, batch).jaxpr
+    with nn.override_named_call(True):  # whatever FLAX_PROFILE says
+        program = jax.make_jaxpr(forward)(variables, batch).jaxpr
     own: dict[Path, float] = {}
     for names, flops in _operations(program, 1.0):
         path = _module_path(names, called)
