@@ -68,7 +68,7 @@ def flickr8k(num_steps: int = 100_000) -> Experiment:
 def smoke() -> Experiment:
     """Two steps, tiny."""
     data = picture_data.scenes(batch_size=4, config="tiny", eval_batch_size=2)
-    network = UNet(widths=(16, 16), num_blocks=(1, 1), patch_size=16, condition_width=16)
+    network = DiT(width=16, num_layers=1, num_heads=2, hidden=16, patch_size=16)
     tiny = painter(
         data,
         network,
