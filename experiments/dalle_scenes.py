@@ -41,6 +41,11 @@ are exact; there are 128 now. With these and 8,000 steps of 128 pictures (on a G
 paints an object twice or leaves it out when columns have parts of several. Steps are not what it lacks: on validation it stands
 at 3.10 nats a code from the 6,000th on.
 
+On a GPU, 6,000 steps of 32, seed 0, test and test_unseen: `transformer` 41.2 and 32.0 %, `lstm` 36.7 and 29.8. `maskgit` had 7.2 % of
+test at the end of its run (no record; 5.4 of validation, and between 3.6 and 5.4 at temperatures 0.6 and 1 of the codes and 2 to 9 of
+the choice): colours and numbers are there, shapes are not, whose codes one reading fills in without knowing of each other; its loss, 5.74
+nats a masked code, was still falling.
+
 `planned`, seed 0, 5,000 steps of 32 (75 minutes on two cores beside other work): test 94.2 %, test_unseen 90.0 %; of the best of
 eight 95.8 and 92.4 %; the plan holds in 98.2 and 95.2 %. What it has over `columns` is what it paints by: a first plan with
 the pixel of each centre as one number, and all codes alike in the loss, held 62 % of 300 prompts of validation after 3,000 steps
@@ -90,10 +95,15 @@ PLANNED_STEPS = 5000
 
 
 def transformer(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
+    tokenizer: str = TOKENIZER,
+    levels: str = image_tokenizer.LEVELS,
+    train_steps: int = STEPS,
+    batch_size: int = 32,
 ) -> Experiment:
     """Four layers of width 192, code after code. `levels` are those of the image tokenizer, "vectors" of vqvae."""
-    return _painter(_decoder(levels), tokenizer, levels, num_steps=train_steps)
+    return _painter(
+        _decoder(levels), tokenizer, levels, num_steps=train_steps, batch_size=batch_size
+    )
 
 
 def columns(
@@ -121,7 +131,10 @@ def planned(
 
 
 def lstm(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
+    tokenizer: str = TOKENIZER,
+    levels: str = image_tokenizer.LEVELS,
+    train_steps: int = STEPS,
+    batch_size: int = 32,
 ) -> Experiment:
     """An LSTM of width 512 that attends to the prompt, code after code."""
     decoder = AttentionDecoder(
@@ -130,15 +143,20 @@ def lstm(
         embedding_width=192,
         attention_width=192,
     )
-    return _painter(decoder, tokenizer, levels, num_steps=train_steps)
+    return _painter(decoder, tokenizer, levels, num_steps=train_steps, batch_size=batch_size)
 
 
 def maskgit(
-    tokenizer: str = TOKENIZER, levels: str = image_tokenizer.LEVELS, train_steps: int = STEPS
+    tokenizer: str = TOKENIZER,
+    levels: str = image_tokenizer.LEVELS,
+    train_steps: int = STEPS,
+    batch_size: int = 32,
 ) -> Experiment:
     """The Transformer reading in both directions; twelve readings a picture."""
     decoder = _decoder(levels, causal=False)
-    return _painter(decoder, tokenizer, levels, masked=True, num_steps=train_steps)
+    return _painter(
+        decoder, tokenizer, levels, masked=True, num_steps=train_steps, batch_size=batch_size
+    )
 
 
 def smoke(tokenizer: str = "", levels: str = image_tokenizer.LEVELS) -> Experiment:
