@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from tests.pretrained import published
-from vlm_jax.pretrained import weights
 
 TEXTS = ("captions", "answers")  # names of stored arrays that are greedy tokens
 
@@ -17,8 +16,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(published.STORED.iterdir()):
             given = published.Stored(path.name)
-            published.write(Path(folder) / path.name, given.config)
-            loaded = weights.load(str(Path(folder) / path.name))
+            loaded = published.loaded(path.name, Path(folder))
             architecture = given.config["architectures"][0]
             found.setdefault(architecture, []).append(published.compare(given, loaded))
     print("| architecture | configurations | states | logits | greedy tokens |")

@@ -24,11 +24,7 @@ TEMPLATES = {
     "llava_metaspace": llava.TEMPLATE,
     "paligemma": paligemma.TEMPLATE,
 }
-_PAIRS = (
-    "▁ w,▁w h,h e,▁ t,▁t he,U S,E R,US ER,▁ USER,A S,S I,AS SI,i n,▁ ▁,▁ c,o l,l or,o r,▁c o".split(
-        ","
-    )
-)
+_PAIRS = "▁ w,▁w h,h e,▁ t,▁t he,U S,E R,US ER,▁ USER,A S,S I,AS SI,i n,▁ ▁,▁ c,o l,l or,o r,▁c o"
 
 
 def tokenizer(name: str) -> str:
@@ -39,9 +35,7 @@ def tokenizer(name: str) -> str:
     gemma = name == "paligemma"
     special = ("<pad>", "<eos>", "<bos>", "<unk>") if gemma else ("<unk>", "<s>", "</s>")
     letters = [chr(i) for i in range(33, 127)] + ["▁", "\n"]
-    pairs = [tuple(pair.split(" ")) for pair in _PAIRS]
-    made = [a + b for a, b in pairs]
-    pairs = [pair for pair in pairs if all(part in (*letters, *made) for part in pair)]
+    pairs = [tuple(pair.split(" ")) for pair in _PAIRS.split(",")]
     pieces = [*special, *(f"<0x{i:02X}>" for i in range(256)), *letters]
     pieces += dict.fromkeys(a + b for a, b in pairs)
     ids = {piece: i for i, piece in enumerate(pieces)}

@@ -126,6 +126,13 @@ class Stored:
             return {name: file[name] for name in file.files}
 
 
+def loaded(name: str, folder: Path) -> weights.Published:
+    """A stored configuration with its weights, read by our code from what is written to folder / name."""
+    path = folder / name
+    write(path, Stored(name).config)
+    return weights.load(str(path))
+
+
 def compare(given: "Stored", found: weights.Published) -> dict[str, float]:
     """Name of a stored output -> the largest difference of ours from it, by the family's way of saying what is what."""
     ours = reference_module(given.family).ours(found, given.arrays)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.pretrained import multimodal, published
-from vlm_jax.pretrained import weights
 from vlm_jax.types import PAD
 
 NAMES = (
@@ -40,9 +39,7 @@ def seen(family):
 @pytest.fixture(scope="module", params=NAMES)
 def run(request, tmp_path_factory):
     """tokens -> logits of the whole, of a prompt read in two pieces and of single steps behind it."""
-    path = tmp_path_factory.mktemp(request.param)
-    published.write(path, published.Stored(request.param).config)
-    found = weights.load(str(path))
+    found = published.loaded(request.param, tmp_path_factory.mktemp("published"))
     batch = seen(found.family)
 
     def apply(*arguments, method):
@@ -106,9 +103,7 @@ def num_places(found, batch) -> int:
 def asked(request, tmp_path_factory):
     """(answers -> logits of the whole and of a prompt in one piece, then steps, and one beyond the cache; the prompts;
     whether a prompt sees all of itself)"""
-    path = tmp_path_factory.mktemp(request.param)
-    published.write(path, published.Stored(request.param).config)
-    found = weights.load(str(path))
+    found = published.loaded(request.param, tmp_path_factory.mktemp("published"))
     (example,) = found.family.example
     batch = {"image": jnp.array(published.picture((3, *example["image"].shape[1:])))}
 

@@ -76,9 +76,7 @@ class Subject:
 
 @pytest.fixture(scope="module", params=(*NAMES, *PICTURED, "bert_a"))
 def subject(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp(request.param)
-    published.write(path, published.Stored(request.param).config)
-    found = weights.load(str(path))
+    found = published.loaded(request.param, tmp_path_factory.mktemp("published"))
     (example,) = found.family.example
     batch, tokens, before = {}, TOKENS, 0
     if "text" in example:

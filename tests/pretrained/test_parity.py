@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 
 from tests.pretrained import published
-from vlm_jax.pretrained import weights
 from vlm_jax.pretrained.mapping import export
 
 BOUND = 1e-4
 STORED = sorted(folder.name for folder in published.STORED.iterdir())
 
 
-@functools.cache
-def loaded(name, folder):
-    """The stored configuration with its weights, read by our code from a folder."""
-    path = folder / name
-    published.write(path, published.Stored(name).config)
-    return weights.load(str(path))
+loaded = functools.cache(published.loaded)
 
 
 @pytest.fixture(scope="module")
