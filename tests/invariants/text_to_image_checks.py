@@ -5,7 +5,6 @@ import functools
 import math
 from types import SimpleNamespace as Part
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,6 +151,14 @@ class Tells:
         return jnp.broadcast_to(logits, (*batch["target"].shape, V)), {}
 
 
+def metrics(chosen, model, rows, rngs, *, train):
+    """Those of a task's loss, of a model without parameters."""
+    loss = compiled(
+        lambda rows, rngs: chosen.loss(model, {}, rows, rngs=rngs, train=train)[1].metrics
+    )
+    return loss(rows, rngs)
+
+
 STAR = {"shape": "star", "color": "yellow", "size": "small", "y": 7, "radius": 5}
 
 
@@ -205,17 +212,18 @@ def check_nothing_sees_what_it_is_to_predict(subject):
     for masked in (False, True):
         given = batch((1, 3))
         rngs = {"noise": jax.random.key(0), "sampling": jax.random.key(1)}
-        _, aux = task(masked).loss(Copies(), {}, given, rngs=rngs, train=True)
-        assert float(aux.metrics["loss"].value()) > 19
-        assert aux.metrics["token_accuracy"].value() == 0
+        found = metrics(task(masked), Copies(), given, rngs, train=True)
+        assert float(found["loss"].value()) > 19
+        assert found["token_accuracy"].value() == 0
         if not masked:
-            assert aux.metrics["loss"].count == 2 * (PLACES + 1)
+            assert found["loss"].count == 2 * (PLACES + 1)
 
 
 def check_masks_are_as_many_as_the_cosine_says(subject):
     """Of 4 codes ceil(4 cos(pi r / 2)): at least 1, and 4 for r < 0.46. Only they are counted, in valid rows."""
     many = {**batch([0] * 4000), "id": np.arange(4000)}
-    chosen = np.asarray(task(True).masked(many, jax.random.key(3))).sum(1)
+    masked = compiled(lambda many, key: task(True).masked(many, key))
+    chosen = np.asarray(masked(many, jax.random.key(3))).sum(1)
     expected = []
     for number in range(1, 5):
         below, above = (2 / math.pi * math.acos(n / 4) for n in (number - 1, number))
@@ -223,13 +231,13 @@ def check_masks_are_as_many_as_the_cosine_says(subject):
     found = np.bincount(chosen, minlength=5)[1:] / 4000
     assert chosen.min() == 1
     np.testing.assert_allclose(found, expected, atol=0.03)
-    again = [np.asarray(task(True).masked(many, None)) for _ in range(2)]
+    again = [np.asarray(masked(many, None)) for _ in range(2)]
     np.testing.assert_array_equal(*again)
     turned = {**many, "id": many["id"][::-1]}
-    np.testing.assert_array_equal(task(True).masked(turned, None), again[0][::-1])
+    np.testing.assert_array_equal(masked(turned, None), again[0][::-1])
     given = {**many, "valid": np.arange(4000) < 10}
-    _, aux = task(True).loss(Copies(), {}, given, rngs={}, train=False)
-    assert aux.metrics["loss"].count == again[0][:10].sum()
+    counted = metrics(task(True), Copies(), given, {}, train=False)["loss"].count
+    assert counted == again[0][:10].sum()
 
 
 def check_prompts_are_left_empty_in_training_as_often_as_said(subject):
@@ -239,12 +247,12 @@ def check_prompts_are_left_empty_in_training_as_often_as_said(subject):
         chosen = task(masked, prompt_dropout=0.25)
         rngs = {"noise": jax.random.key(0), "sampling": jax.random.key(1)}
         found = [
-            float(chosen.loss(Tells(), {}, rows, rngs=rngs, train=train)[1].metrics["loss"].total)
-            / 2000
+            float(metrics(chosen, Tells(), rows, rngs, train=train)["loss"].total) / 2000
             for train in (True, False)
         ]
         if masked:
-            counts = np.asarray(chosen.masked(rows, rngs["sampling"])).sum(1).mean()
+            masks = compiled(lambda rows, key, chosen=chosen: chosen.masked(rows, key))
+            counts = np.asarray(masks(rows, rngs["sampling"])).sum(1).mean()
             np.testing.assert_allclose(found[0], 0.25 * counts * math.log(V), rtol=0.12)
         else:  # EOS, which Tells does not know, costs 50 where there is a prompt
             np.testing.assert_allclose(
@@ -493,16 +501,17 @@ def check_the_image_tokenizer_stays_as_it_was(subject):
 
 def check_a_masked_reader_sees_both_sides(subject):
     """Another code at the end changes what is said of the first place; of a causal decoder it does not."""
+    tokens = jnp.array([[MASK, 5, 6, 7], [MASK, 5, 6, 9]])
     for masked in (False, True):
-        state, given = subject.start(masked), batch([0])
-        memory = subject.model(masked).apply(state.variables, given, train=False, method="encode")
-        tokens = jnp.array([[MASK, 5, 6, 7], [MASK, 5, 6, 9]])
-        memory = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0), memory)
-        read = nn.Module.apply
-        logits = read(
-            subject.model(masked), state.variables, tokens, memory, train=False, method="read"
-        )
-        assert bool(jnp.allclose(logits[0, 0], logits[1, 0], atol=1e-6)) != masked
+        model = subject.model(masked)
+
+        @compiled
+        def first(variables, given, model=model):
+            memory = model.apply(variables, given, train=False, method="encode")
+            return model.apply(variables, tokens, memory, train=False, method="read")[:, 0]
+
+        logits = np.asarray(first(subject.start(masked).variables, batch([0, 0])))
+        assert np.allclose(logits[0], logits[1], atol=1e-6) != masked
 
 
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

@@ -80,8 +80,9 @@ def test_statistics_over_a_mapped_axis_equal_those_of_the_whole_batch():
         y, updated = _train(module, variables, x)
         return jnp.sum(y**3), updated
 
-    (_, whole), whole_grad = jax.value_and_grad(loss, has_aux=True)(x)
-    parts = jax.vmap(jax.value_and_grad(loss, has_aux=True), axis_name="data")(x.reshape(4, 2, 3))
+    gradient = jax.value_and_grad(loss, has_aux=True)
+    (_, whole), whole_grad = jax.jit(gradient)(x)
+    parts = jax.jit(jax.vmap(gradient, axis_name="data"))(x.reshape(4, 2, 3))
     (_, split), split_grad = parts
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(split)):
         np.testing.assert_allclose(b, np.broadcast_to(a, b.shape), rtol=1e-5, atol=1e-6)

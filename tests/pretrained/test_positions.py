@@ -40,8 +40,10 @@ def test_a_larger_picture_sees_what_interpolating_at_every_call_gives(saved):
     resized = ResizedPositions(init_params=FromRun(workdir=workdir), old=OLD, new=NEW)
     new = resized(shapes_of(NEW))
     image = np.random.default_rng(0).normal(size=(2, 4 * NEW[0], 4 * NEW[1], 3)).astype(np.float32)
-    ours = vit(NEW).apply({"params": new}, image, train=False).values
-    theirs = vit(OLD).apply({"params": params}, image, train=False).values
+    ours, theirs = (
+        jax.jit(lambda given, grid=grid: vit(grid).apply(given, image, train=False).values)(given)
+        for grid, given in ((NEW, {"params": new}), (OLD, {"params": params}))
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     class_token = params["positions"]["positions"][0]
     np.testing.assert_array_equal(new["positions"]["positions"][0], class_token)
