@@ -175,7 +175,8 @@ def paligemma_lora(
 ) -> Experiment:
     """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
     experiment = prompted_scenes.begun(paligemma(train_steps), start, peak=2e-3)
-    adapted = prompted_scenes.adapted(experiment.model, rank, seeing=True, words=True)
+    rules = (prompted_scenes.LINEAR, *prompted_scenes.SEEING)
+    adapted = prompted_scenes.adapted(experiment.model, rank, rules, (prompted_scenes.WORDS,))
     return dataclasses.replace(experiment, model=adapted)
 
 

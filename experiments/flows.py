@@ -32,7 +32,6 @@ def painter(
     ema_decay: float = 0.999,
     evaluations: int = 4,
     validation_batches: int | None = 4,
-    predicts: str = "velocity",
 ) -> Experiment:
     """AdamW with a warm-up and a cosine from `peak`, the gradient's norm clipped at 1, pictures made with a moving average
     of the parameters. Painting takes longer than learning: of validation only the first `validation_batches` are painted."""
@@ -48,7 +47,6 @@ def painter(
                 hidden=2 * text_width,
             ),
             image_shape=image_shape,
-            predicts=predicts,
         ),
         task=RectifiedFlow(
             metrics=data.metrics, times=times, integrator=integrator, guidance=guidance

@@ -87,16 +87,11 @@ def small() -> Generator:
     return model(width=96, num_layers=4, num_heads=4, image_size=64, patch_size=8)
 
 
-def adapted(model: Generator, rank: int, *, seeing: bool = False, words: bool = False) -> Lora:
-    """Low-rank updates of the linear layers of the text; where `seeing` also of the picture's, where `words` with the vectors
-    of words, in and out, trained whole."""
-    return Lora(
-        model=model,
-        rules=(LINEAR, *SEEING) if seeing else (LINEAR,),
-        trained=(WORDS,) if words else (),
-        rank=rank,
-        alpha=2.0 * rank,
-    )
+def adapted(
+    model: Generator, rank: int, rules: tuple[str, ...] = (LINEAR,), trained: tuple[str, ...] = ()
+) -> Lora:
+    """Low-rank updates of the layers that the `rules` find, of the text where nothing else is said; what is `trained`, whole."""
+    return Lora(model=model, rules=rules, trained=trained, rank=rank, alpha=2.0 * rank)
 
 
 def begun(experiment: Experiment, start: str, *, peak: float) -> Experiment:

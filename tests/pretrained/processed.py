@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,15 @@ def tokenizer() -> str:
     return found.to_str()
 
 
+def read_tokenizer(text: str, **fields: Any) -> tuple[TokenizerFile, tuple[int | None, ...]]:
+    """Our tokenizer of a tokenizer.json, with the id in the file of each of its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        path.write_text(text)
+        words = TokenizerFile(file=str(path), **fields)
+        return words, words.rows_in_file()
+
+
 def check_squares(name: str, reference: Mapping[str, np.ndarray]) -> None:
     """The squares of every picture are the reference's, those that it does not have are zeros."""
     decode, tiles, normalise, stack = processors.transforms(CUT[name])
@@ -109,11 +119,7 @@ def check_squares(name: str, reference: Mapping[str, np.ndarray]) -> None:
 
 def check_prompts(reference: Mapping[str, np.ndarray]) -> None:
     """They say where each square lies, token for token as the reference's; in a question nothing is special."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        path.write_text(tokenizer())
-        words = TokenizerFile(file=str(path), vocab_size=300, bos_token="<|im_start|>")
-        ids_in_file = words.rows_in_file()
+    words, ids_in_file = read_tokenizer(tokenizer(), vocab_size=300, bos_token="<|im_start|>")
     prompt = TiledPrompt(
         tokenizer=words,
         template=idefics3.TEMPLATE,

@@ -1,12 +1,11 @@
 """Small tokenizers as LLaVA and PaliGemma have them, and what is asked: of make_prompts.py and of the test."""
 
 import json
-import tempfile
 from pathlib import Path
 
+from tests.pretrained.processed import read_tokenizer
 from vlm_jax.data.prompted import Prompt
 from vlm_jax.pretrained import llava, paligemma
-from vlm_jax.text.tokenizers import TokenizerFile
 
 STORED = Path(__file__).parent / "prompts.json"
 PLACES = 4
@@ -60,11 +59,7 @@ def tokenizer(name: str) -> str:
 
 def ours(name: str, questions: tuple[str, ...] = QUESTIONS) -> list[list[int]]:
     """The prompts of these questions, as ids of the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        path.write_text(tokenizer(name))
-        words = TokenizerFile(file=str(path), vocab_size=500)
-        in_file = words.rows_in_file()
+    words, in_file = read_tokenizer(tokenizer(name), vocab_size=500)
     prompt = Prompt(
         tokenizer=words,
         template=TEMPLATES[name],

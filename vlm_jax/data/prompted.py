@@ -69,21 +69,19 @@ class Prompt:
     def ids(self, example: Example) -> list[int]:
         """The tokens of the prompt, without padding."""
         ids: list[int] = [] if BEGIN in self._pieces else [BOS]
-        begun = False
-        for place, part in enumerate(self._parts(example)):
+        parts = list(self._parts(example))
+        first = int(parts[:1] == [(BEGIN,)])  # a text begins behind BOS, where that comes first
+        for place, part in enumerate(parts):
             if part == (IMAGE,):
                 ids += self.image_ids(example)
             elif part == (BEGIN,):
                 ids.append(BOS)
-                if place == 0:
-                    continue  # as where a tokenizer puts it before a text
             elif part[-1] in self.special:
                 ids += self.tokenizer.encode_special(part[-1])
             else:
                 # Pieces of one text: only the first begins it.
-                encode = self.tokenizer.encode_behind if begun else self.tokenizer.encode
+                encode = self.tokenizer.encode_behind if place > first else self.tokenizer.encode
                 ids += encode("".join(part))
-            begun = True
         if self.end_token is not None:
             ids.append(self.end_token)
         if len(ids) > self.length:

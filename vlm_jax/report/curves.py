@@ -11,6 +11,8 @@ import numpy as np
 
 FIRST = ("loss", "perplexity", "learning_rate")  # the order of the panels; the others by alphabet
 _NOT_CURVES = ("step", "name", "kind")
+PANEL = (4.6, 3.1)  # inches
+AROUND = (0.62, 0.12, 0.46, 0.3)  # of them beside the curves: left, right, below, above
 _SMOOTHED = 60  # more points than this get a running mean
 
 # metric -> series ("train", or the name of an evaluation) -> (steps, values)
@@ -32,15 +34,16 @@ def write_curves(metrics_path: str | os.PathLike, png_path: str | os.PathLike) -
     columns = min(3, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     # Places that are given: to find them by drawing everything first takes most of the time.
-    width, height = 4.6 * columns, 3.1 * rows
+    (wide, high), (left, right, bottom, top) = PANEL, AROUND
+    width, height = wide * columns, high * rows
     figure = Figure(figsize=(width, height), dpi=110)
     figure.subplots_adjust(
-        left=0.62 / width,
-        right=1 - 0.12 / width,
-        bottom=0.46 / height,
-        top=1 - 0.3 / height,
-        wspace=0.74 / (4.6 - 0.74),
-        hspace=0.76 / (3.1 - 0.76),
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=(left + right) / (wide - left - right),
+        hspace=(bottom + top) / (high - bottom - top),
     )
     if not names:
         figure.text(0.5, 0.5, "no numbers yet", ha="center", va="center", color="#686d76")
