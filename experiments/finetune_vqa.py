@@ -9,7 +9,10 @@ The family of pretrained/paligemma.py, small, on the pictures made here: the pic
 each other, the answer and its end are what is learned. From a published folder of that family, with its own tokenizer, the
 same model comes by weights.load.
 
-scenes   questions of seven types, from drawn weights; experiments/finetune_captioner.py goes on from it.
+scenes   questions of seven types, from drawn weights.
+mixture  from drawn weights too: half the time the question is what all is in the picture, and where, else any of the seven
+         types, drawn anew; as PaliGemma is trained on a mixture with detection before it is tuned for one thing. No captions are in it:
+         experiments/finetune_captioner.py goes on from it.
 whole    the same, from a captioner on (finetune_captioner.paligemma).
 lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
          2106.09685) are all that is trained, and with their moments all that each checkpoint holds.
@@ -24,6 +27,7 @@ import sys
 from experiments import answerers, prompted_scenes, published_models, questions
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
+from vlm_jax.data.datasets.scenes_questions import AskAnew, AskForAll
 from vlm_jax.data.questions import EachQuestion
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.main import main
@@ -38,12 +42,19 @@ from vlm_jax.train.lora import Lora
 from vlm_jax.types import BOS, PAD
 
 CITATION = "Beyer et al. 2024; Hu et al. 2021"
-PAPER = {"scenes": {}, "whole": {}, "lora": {}}
+PAPER = {"scenes": {}, "mixture": {}, "whole": {}, "lora": {}}
 
 
 def scenes(epochs: int = 8) -> Experiment:
     """The pictures made here, questions of seven types."""
     data = prompted_scenes.answers(batch_size=64, places=64)
+    return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
+
+
+def mixture(epochs: int = 8) -> Experiment:
+    """Questions drawn anew, half of them for all that is in the picture."""
+    drawn = (AskAnew(), AskForAll())
+    data = prompted_scenes.answers(batch_size=64, places=64, drawn=drawn, max_answer=24)
     return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
 
 
@@ -143,4 +154,4 @@ def answering(
 
 
 if __name__ == "__main__":
-    sys.exit(main(scenes, whole, lora, published, smoke))
+    sys.exit(main(scenes, mixture, whole, lora, published, smoke))

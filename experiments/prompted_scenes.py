@@ -39,12 +39,22 @@ class PromptedScenes:
     held_out: dict[str, Pipeline]
 
 
-def answers(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
-    """Questions of seven types, answers of one word."""
+def answers(
+    *,
+    batch_size: int,
+    places: int,
+    config: str | None = None,
+    drawn: tuple = (),
+    max_answer: int = 2,
+) -> PromptedScenes:
+    """Questions of seven types, answers of one word; to train on what `drawn` makes of them, answers of at most
+    `max_answer` tokens with EOS."""
     pictures = held_scenes(config)
     sources = {split: EachQuestion(source) for split, source in pictures.items()}
     prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
-    return _prompted(sources, sources["train"], (), prompt, "answer", 2, batch_size)
+    return _prompted(
+        sources, sources["train"], (), prompt, "answer", max_answer, batch_size, drawn=drawn
+    )
 
 
 def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
@@ -134,6 +144,7 @@ def _prompted(
     key: str,
     max_answer: int,
     batch_size: int,
+    drawn: tuple = (),
 ) -> PromptedScenes:
     answer = TokenizeAnswer(prompt=prompt, max_length=prompt.length + max_answer, key=key)
     return pipelines(
@@ -142,6 +153,7 @@ def _prompted(
         train,
         before=(SCALE,),
         first=first,
+        drawn=drawn,
         asked=(prompt,),
         answered=(answer,),
         keys=("image", "target", "predicted"),
@@ -164,9 +176,11 @@ def pipelines(
     max_answer: int,
     batch_size: int,
     eval_batch_size: int,
+    drawn: tuple = (),
 ) -> PromptedScenes:
     """Over `train` and the `sources` but theirs: `before` of the picture, `answered` of the text, of which `keys` stay; of held-out
-    examples `first` makes one text, and `asked` what is given where nobody has the answer, which stays too."""
+    examples `first` makes one text, and `asked` what is given where nobody has the answer, which stays too; those to train
+    on are what `drawn` makes of them."""
 
     def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
         kept = keys if train else (*keys, *(each.output for each in asked))
@@ -186,6 +200,6 @@ def pipelines(
     return PromptedScenes(
         tokenizer=tokenizer,
         max_answer=max_answer,
-        train=pipeline(train, train=True),
+        train=pipeline(train, *drawn, train=True),
         held_out=held_out,
     )

@@ -23,13 +23,14 @@ import numpy as np
 
 from vlm_jax.data.datasets.scenes_captions import MARGIN, a, pick
 from vlm_jax.data.datasets.scenes_layout import HELD_OUT
-from vlm_jax.text.scene_judge import Scene, SceneObject, holds
+from vlm_jax.text.scene_judge import PICTURE_SIZE, Scene, SceneObject, holds
 from vlm_jax.text.scene_language import COLORS, NUMBERS, PLURALS, SHAPES, SIZES
 from vlm_jax.types import Example
 
 ANSWERS = ("yes", "no", *NUMBERS, *COLORS, *SHAPES, *SIZES)
 VALUES = {"size": SIZES, "color": COLORS, "shape": SHAPES}
 MAX_QUESTIONS = 10
+ALL = "what is in the picture"
 
 
 class Question(NamedTuple):
@@ -86,6 +87,37 @@ class AskAnew:
                     return Question(text, answer, kind)
         asked = questions(scene, rng)
         return asked[int(rng.integers(len(asked)))]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskForAll:
+    """With probability `share` the question is what all is in the picture, and the answer lists it: `listing`. Detection in
+    words, of which models of PaliGemma's form have much before they are asked for anything else (Beyer et al. 2024, section
+    3.2.5); the others stay as they are."""
+
+    share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"AskForAll.share: given {self.share}, expected 0 to 1")
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.share:
+            return example
+        answer = listing(_scene(example["scene"]))
+        return {**example, "question": ALL, "answer": answer, "question_type": "listing"}
+
+
+def listing(scene: Scene) -> str:
+    """The objects from left to right, each with the column and the row, of five, that its centre is in:
+    "small red circle zero four and large green star three one"."""
+    cells = len(NUMBERS)
+
+    def told(each: SceneObject) -> str:
+        column, row = (NUMBERS[place * cells // PICTURE_SIZE] for place in (each.x, each.y))
+        return f"{each.size} {each.color} {each.shape} {column} {row}"
+
+    return " and ".join(map(told, sorted(scene.objects, key=lambda each: each.x)))
 
 
 _scene = functools.lru_cache(maxsize=8192)(Scene.from_json)
