@@ -10,8 +10,8 @@ each other, the answer and its end are what is learned. From a published folder 
 same model comes by weights.load.
 
 scenes   questions of seven types, from drawn weights.
-mixture  from drawn weights too: half the time the question is what all is in the picture, and where, else any of the seven
-         types, drawn anew; as PaliGemma is trained on a mixture with detection before it is tuned for one thing. No captions are in it:
+mixture  from drawn weights too: three times of four the question is what all is in the picture, and where, else any of the
+         seven types, drawn anew; as PaliGemma is trained on a mixture with detection before it is tuned for one thing. No captions are in it:
          experiments/finetune_captioner.py goes on from it.
 whole    the same, from a captioner on (finetune_captioner.paligemma).
 lora     the same, from a captioner on, which stays: low-rank updates of the linear layers of its text (Hu et al. 2021, arXiv
@@ -27,7 +27,7 @@ import sys
 from experiments import answerers, prompted_scenes, published_models, questions
 from experiments.prompted_scenes import PromptedScenes
 from vlm_jax.commands.command import UserError
-from vlm_jax.data.datasets.scenes_questions import AskAnew, AskForAll
+from vlm_jax.data.datasets.scenes_questions import AskAnew
 from vlm_jax.data.questions import EachQuestion
 from vlm_jax.decoding.sampling import Greedy
 from vlm_jax.main import main
@@ -51,11 +51,11 @@ def scenes(epochs: int = 8) -> Experiment:
     return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
 
 
-def mixture(epochs: int = 8) -> Experiment:
-    """Questions drawn anew, half of them for all that is in the picture."""
-    drawn = (AskAnew(), AskForAll())
-    data = prompted_scenes.answers(batch_size=64, places=64, drawn=drawn, max_answer=24)
-    return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
+def mixture(train_steps: int = 9300) -> Experiment:
+    """Questions drawn anew, three of four for all that is in the picture."""
+    drawn = (AskAnew(shares=(("listing", 0.75),)),)
+    data = prompted_scenes.answers(batch_size=32, places=64, drawn=drawn, max_answer=24)
+    return answering(data, prompted_scenes.small(), num_steps=train_steps)
 
 
 def whole(start: str = "runs/paligemma", epochs: int = 3) -> Experiment:

@@ -30,7 +30,6 @@ from vlm_jax.types import Example
 ANSWERS = ("yes", "no", *NUMBERS, *COLORS, *SHAPES, *SIZES)
 VALUES = {"size": SIZES, "color": COLORS, "shape": SHAPES}
 MAX_QUESTIONS = 10
-ALL = "what is in the picture"
 
 
 class Question(NamedTuple):
@@ -57,17 +56,22 @@ class AskAnew:
 
     The stored ones are ten a picture at most, of which a network learns the rarer answers by heart; there are hundreds.
     `shares` asks for a type with a probability of its own, such as (("relation", 0.4),), where the picture allows it;
-    what they leave of 1 goes to all types as they are stored.
+    what they leave of 1 goes to all types as they are stored. There is one more that is never stored:
+
+    listing     what is in the picture      small red circle zero four and large green star three one
+
+    the objects from left to right, each with the column and the row, of five, that its centre is in: detection in words, of
+    which PaliGemma has much before it is tuned for one thing (Beyer et al. 2024, section 3.2.5).
     """
 
     shares: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
         chances = [chance for _, chance in self.shares]
-        unknown = {kind for kind, _ in self.shares} - KINDS.keys()
+        unknown = {kind for kind, _ in self.shares} - DRAWN.keys()
         if unknown or sum(chances) > 1 or min(chances, default=0) < 0:
             raise ValueError(
-                f"AskAnew(shares={self.shares}): expected types among {', '.join(KINDS)}, with probabilities whose sum "
+                f"AskAnew(shares={self.shares}): expected types among {', '.join(DRAWN)}, with probabilities whose sum "
                 "is at most 1"
             )
 
@@ -82,42 +86,11 @@ class AskAnew:
             drawn = rng.choice(len(kinds) + 1, p=(*chances, max(1 - sum(chances), 0)))
             if drawn < len(kinds):
                 kind = kinds[drawn]
-                text, answer = KINDS[kind](scene.objects, rng) or (None, None)
+                text, answer = DRAWN[kind](scene.objects, rng) or (None, None)
                 if text is not None:
                     return Question(text, answer, kind)
         asked = questions(scene, rng)
         return asked[int(rng.integers(len(asked)))]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AskForAll:
-    """With probability `share` the question is what all is in the picture, and the answer lists it: `listing`. Detection in
-    words, of which models of PaliGemma's form have much before they are asked for anything else (Beyer et al. 2024, section
-    3.2.5); the others stay as they are."""
-
-    share: float = 0.5
-
-    def __post_init__(self):
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"AskForAll.share: given {self.share}, expected 0 to 1")
-
-    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        if rng.random() >= self.share:
-            return example
-        answer = listing(_scene(example["scene"]))
-        return {**example, "question": ALL, "answer": answer, "question_type": "listing"}
-
-
-def listing(scene: Scene) -> str:
-    """The objects from left to right, each with the column and the row, of five, that its centre is in:
-    "small red circle zero four and large green star three one"."""
-    cells = len(NUMBERS)
-
-    def told(each: SceneObject) -> str:
-        column, row = (NUMBERS[place * cells // PICTURE_SIZE] for place in (each.x, each.y))
-        return f"{each.size} {each.color} {each.shape} {column} {row}"
-
-    return " and ".join(map(told, sorted(scene.objects, key=lambda each: each.x)))
 
 
 _scene = functools.lru_cache(maxsize=8192)(Scene.from_json)
@@ -266,6 +239,15 @@ def _compare_two(objects, rng):
     return f"is the {subject} the same {name} as the {other}", _yes(same)
 
 
+def _listing(objects, rng):
+    def told(each: SceneObject) -> str:
+        column, row = (NUMBERS[place * len(NUMBERS) // PICTURE_SIZE] for place in (each.x, each.y))
+        return f"{each.size} {each.color} {each.shape} {column} {row}"
+
+    listed = " and ".join(map(told, sorted(objects, key=lambda each: each.x)))
+    return "what is in the picture", listed
+
+
 def _yes(truth: bool) -> str:
     return "yes" if truth else "no"
 
@@ -287,3 +269,4 @@ QUESTION_WORDS = tuple(
         | set("left right of above below more fewer than same as".split())
     )
 )
+DRAWN = {**KINDS, "listing": _listing}
