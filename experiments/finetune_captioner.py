@@ -3,7 +3,7 @@
     python -m experiments.finetune_captioner scenes train --workdir runs/vit_gpt2
     python -m experiments.finetune_captioner mobilenet train --workdir runs/finetuned
     python -m experiments.finetune_captioner mobilenet_frozen train --workdir runs/frozen
-    python -m experiments.finetune_captioner paligemma_lora train --start runs/paligemma_vqa --workdir runs/lora
+    python -m experiments.finetune_captioner paligemma_lora train --start runs/paligemma_mixture --workdir runs/lora
 
 scenes            the family of a ViT that GPT-2 looks at (pretrained/vision_encoder_decoder.py), small, from drawn weights,
                   on the pictures made here.
@@ -11,9 +11,9 @@ mobilenet         Flickr8k from pixels: MobileNetV2 with its ImageNet weights, t
                   a Transformer decoder.
 mobilenet_frozen  the same with the network as it is, its 7x7 grid computed anew for every view that is drawn.
 paligemma         a model of PaliGemma's form (Beyer et al. 2024), small, from drawn weights, on the pictures made here.
-paligemma_lora    a model of PaliGemma's form that answers questions (experiments/finetune_vqa.py) learns to write captions by
-                  low-rank updates of all linear layers, of its text and of what it sees, rank 16, and by the vectors of words,
-                  most of which no answer had: 258 of 1,275 thousand parameters (Hu et al. 2021).
+paligemma_lora    a model of PaliGemma's form that lists what it sees and answers questions (finetune_vqa mixture) and never read a
+                  caption learns to write them by low-rank updates of all linear layers, of its text and of what it sees, rank
+                  16, and by the vectors of words: 258 of 1,275 thousand parameters (Hu et al. 2021).
 published         any family that writes about pictures, from published weights: --weights DIR, --data scenes, flickr8k or coco_captions;
                   --adapt '/(query|value)/kernel$' trains low-rank updates of these layers alone, --rank 8. Record the results
                   of each folder of weights in one of its own (--record DIR): their names say nothing of it.
@@ -171,9 +171,9 @@ def _captioning(
 
 
 def paligemma_lora(
-    start: str = "runs/paligemma_vqa", train_steps: int = 4500, rank: int = 16
+    start: str = "runs/paligemma_mixture", train_steps: int = 4500, rank: int = 16
 ) -> Experiment:
-    """The same by low-rank updates of the run of finetune_vqa in the folder `start`."""
+    """The same by low-rank updates of the run of finetune_vqa mixture in the folder `start`."""
     experiment = prompted_scenes.begun(paligemma(train_steps), start, peak=2e-3)
     rules = (prompted_scenes.LINEAR, *prompted_scenes.SEEING)
     adapted = prompted_scenes.adapted(experiment.model, rank, rules, (prompted_scenes.WORDS,))

@@ -1,7 +1,7 @@
 """Questions about pictures answered in words by a model of PaliGemma's form. Beyer et al. 2024, arXiv 2407.07726.
 
-    python -m experiments.finetune_vqa scenes train --workdir runs/paligemma_vqa
-    python -m experiments.finetune_vqa scenes evaluate --workdir runs/paligemma_vqa --record
+    python -m experiments.finetune_vqa scenes train --workdir runs/vqa
+    python -m experiments.finetune_vqa scenes evaluate --workdir runs/vqa --record
     python -m experiments.finetune_vqa lora train --start runs/paligemma --workdir runs/vqa_lora
     python -m experiments.finetune_vqa lora predict IMAGE --question "what color is the circle" --workdir runs/vqa_lora
 

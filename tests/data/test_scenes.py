@@ -423,6 +423,28 @@ def test_a_type_may_be_asked_for_more_often():
         AskAnew(shares=(("relation", 0.9), ("count", 0.2)))
 
 
+def test_a_listing_names_every_object_and_where_it_is():
+    """Read back word by word, it is the scene to a fifth of the picture's side."""
+    listed = AskAnew(shares=(("listing", 1.0),))
+    for scene in SCENES:
+        example = listed({"id": 1, "scene": scene.to_json()}, np.random.default_rng(0))
+        assert example["question"] == "what is in the picture"
+        assert example["question_type"] == "listing"
+        told = [each.split() for each in example["answer"].split(" and ")]
+        assert len(told) == len(scene.objects)
+        for words, each in zip(told, sorted(scene.objects, key=lambda each: each.x)):
+            size, color, shape, *place = words
+            assert (size, color, shape) == (each.size, each.color, each.shape)
+            column, row = (("zero", "one", "two", "three", "four").index(word) for word in place)
+            assert 12.8 * column <= each.x < 12.8 * (column + 1)
+            assert 12.8 * row <= each.y < 12.8 * (row + 1)
+    kinds = {
+        AskAnew()({"scene": SCENES[0].to_json()}, np.random.default_rng(i))["question_type"]
+        for i in range(50)
+    }
+    assert "listing" not in kinds
+
+
 # ---- the prepared records
 
 
