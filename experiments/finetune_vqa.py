@@ -43,6 +43,7 @@ from vlm_jax.types import BOS, PAD
 
 CITATION = "Beyer et al. 2024; Hu et al. 2021"
 PAPER = {"scenes": {}, "mixture": {}, "whole": {}, "lora": {}}
+MAX_LISTING = 24  # tokens of four objects, with EOS
 
 
 def scenes(epochs: int = 8) -> Experiment:
@@ -51,11 +52,24 @@ def scenes(epochs: int = 8) -> Experiment:
     return answering(data, prompted_scenes.small(), num_steps=epochs * answerers.SCENES // 64)
 
 
-def mixture(train_steps: int = 9300) -> Experiment:
-    """Questions drawn anew, three of four for all that is in the picture."""
+def mixture(train_steps: int = 9300, stop: int = 4652) -> Experiment:
+    """Questions drawn anew, three of four for all that is in the picture; the first `stop` steps of so many."""
     drawn = (AskAnew(shares=(("listing", 0.75),)),)
-    data = prompted_scenes.answers(batch_size=32, places=64, drawn=drawn, max_answer=24)
-    return answering(data, prompted_scenes.small(), num_steps=train_steps)
+    data = prompted_scenes.answers(batch_size=32, places=64, drawn=drawn, max_answer=MAX_LISTING)
+    experiment = answering(data, prompted_scenes.small(), num_steps=train_steps)
+    listings = prompted_scenes.listings(places=64, max_answer=MAX_LISTING)
+    listed = tuple(
+        dataclasses.replace(
+            each, name=f"{each.name}_listing", data=listings[each.name], predict=False
+        )
+        for each in experiment.evaluations
+    )
+    return dataclasses.replace(
+        experiment,
+        num_steps=stop,
+        evaluations=(*experiment.evaluations, *listed),
+        best=Best(metric="validation_listing/token_accuracy"),
+    )
 
 
 def whole(start: str = "runs/paligemma", epochs: int = 3) -> Experiment:

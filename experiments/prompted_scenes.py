@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from experiments.datasets import SCALE, held_scenes
+from vlm_jax.data.datasets.scenes_questions import AskAnew
 from vlm_jax.data.pipeline import Pipeline
 from vlm_jax.data.prompted import Prompt, TokenizeAnswer
 from vlm_jax.data.questions import EachQuestion
@@ -55,6 +56,15 @@ def answers(
     return _prompted(
         sources, sources["train"], (), prompt, "answer", max_answer, batch_size, drawn=drawn
     )
+
+
+def listings(*, places: int, max_answer: int) -> dict[str, Pipeline]:
+    """What all is in the held-out pictures, by split, one row a picture."""
+    pictures = held_scenes()
+    prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
+    listed = (AskAnew(shares=(("listing", 1.0),)),)
+    data = _prompted(pictures, pictures["train"], listed, prompt, "answer", max_answer, 1)
+    return data.held_out
 
 
 def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
