@@ -58,9 +58,9 @@ def answers(
     )
 
 
-def listings(*, places: int, max_answer: int) -> dict[str, Pipeline]:
+def listings(*, places: int, max_answer: int, config: str | None = None) -> dict[str, Pipeline]:
     """What all is in the held-out pictures, by split, one row a picture."""
-    pictures = held_scenes()
+    pictures = held_scenes(config)
     prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
     listed = (AskAnew(shares=(("listing", 1.0),)),)
     data = _prompted(pictures, pictures["train"], listed, prompt, "answer", max_answer, 1)

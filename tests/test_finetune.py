@@ -3,13 +3,17 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
-from experiments import finetune_classifier, finetune_vqa
+from experiments import finetune_classifier, finetune_vqa, prompted_scenes
 from vlm_jax.data.datasets.scenes_layout import generate
 from vlm_jax.data.datasets.scenes_pictures import render
+from vlm_jax.data.datasets.scenes_questions import AskAnew
 from vlm_jax.main import main
+from vlm_jax.text.scene_judge import Scene
 from vlm_jax.train import checkpoints
+from vlm_jax.types import EOS
 from vlm_jax.vision.mobilenet import mobilenet_v2_folded
 
 SIZE = 32
@@ -97,3 +101,25 @@ def test_the_modules_that_low_rank_updates_adapt_are_described(capsys):
     assert main(finetune_vqa.smoke, argv=["describe"]) == 0
     printed = capsys.readouterr().out
     assert "What Lora adapts" in printed and "decoder/blocks_0" in printed
+
+
+def test_held_out_pictures_are_listed_one_row_a_picture_behind_the_question():
+    """What is learned is the listing and its end; the same in every pass."""
+    data = prompted_scenes.listings(places=4, max_answer=24, config="tiny")
+    listed = AskAnew(shares=(("listing", 1.0),))
+    for pipeline in data.values():
+        rows = []
+        for _, batch in pipeline.batches():
+            words = pipeline.transforms[-2].prompt.tokenizer
+            for target, predicted, valid in zip(
+                batch["target"], batch["predicted"], batch["valid"]
+            ):
+                if valid:
+                    learned = target[1:][predicted]
+                    rows.append(words.decode(learned))
+                    assert learned[-1] == EOS and (target == prompted_scenes.IMAGE).sum() == 4
+                    asked = words.decode(target[1:][~predicted])
+                    assert asked.strip() == "what is in the picture"
+        scenes = [Scene.from_json(pipeline.source[i]["scene"]) for i in range(len(pipeline.source))]
+        rng = np.random.default_rng(1)
+        assert rows == [listed({"scene": each.to_json()}, rng)["answer"] for each in scenes]
