@@ -385,7 +385,6 @@ class _FileRows(_Rows):
 
     def __init__(self, rust, text: str, named: Mapping[int, str | None]):
         self.rust, self.json = _untouched(rust), text
-        rust.encode_special_tokens = True  # "<eos>" in a text is text
         vocabulary = rust.get_vocab(with_added_tokens=True)
         added = rust.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
@@ -423,9 +422,7 @@ class _FileRows(_Rows):
         text, number = re.subn(r'("prepend_scheme"\s*:\s*)"first"', r'\1"never"', self.json)
         if not number:
             return self.rust
-        rust = _untouched(_parsed(text))
-        rust.encode_special_tokens = True
-        return rust
+        return _untouched(_parsed(text))
 
     def encode_special(self, text: str) -> list[int]:
         ids = self._with_special.encode(text, add_special_tokens=False).ids
@@ -433,16 +430,17 @@ class _FileRows(_Rows):
 
     @functools.cached_property
     def _with_special(self):
-        return _untouched(_parsed(self.json))
+        return _untouched(_parsed(self.json), special=True)
 
     def decode(self, rows: Sequence[int]) -> str:
         return self.rust.decode([self.file_ids[row] for row in rows], skip_special_tokens=True)
 
 
-def _untouched(rust):
-    """The tokenizer, that neither cuts nor fills."""
+def _untouched(rust, *, special: bool = False):
+    """The tokenizer, that neither cuts nor fills; "<eos>" in a text is text, but where `special` tokens are to be read."""
     rust.no_truncation()
     rust.no_padding()
+    rust.encode_special_tokens = not special
     return rust
 
 
