@@ -335,9 +335,17 @@ def _(real):
     return layout
 
 
-@bug("a question's <image> is a picture's place", ROOM, (TokenizerFile, "encode"))
-def _(real):
-    return lambda self, text: self.encode_special(text)
+@bug(
+    "a question's <image> is a picture's place",
+    ROOM,
+    (TokenizerFile, "encode"),
+    (TokenizerFile, "encode_behind"),
+)
+def _(real, behind):
+    def read(self, text):
+        return self.encode_special(text)
+
+    return read, read
 
 
 ROOMS = {ROOM: Room(pretrained_checks.CHECKS, pretrained_checks.folders)}
