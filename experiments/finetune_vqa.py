@@ -55,10 +55,11 @@ def scenes(epochs: int = 8) -> Experiment:
 def mixture(train_steps: int = 9300, stop: int = 2326) -> Experiment:
     """Questions drawn anew, three of four for all that is in the picture; the first `stop` steps of so many. The loss of held-out
     pictures is that of their listing."""
-    drawn = (AskAnew(shares=(("listing", 0.75),)),)
-    data = prompted_scenes.answers(batch_size=32, places=64, drawn=drawn, max_answer=MAX_LISTING)
+    data = prompted_scenes.answers(batch_size=32, places=64, max_answer=MAX_LISTING)
+    drawn = prompted_scenes.asking(data.train, AskAnew(shares=(("listing", 0.75),)))
+    data = dataclasses.replace(data, train=drawn)
     experiment = answering(data, prompted_scenes.small(), num_steps=train_steps)
-    listings = prompted_scenes.listings(places=64, max_answer=MAX_LISTING)
+    listings = prompted_scenes.listings(data)
     asked = tuple(dataclasses.replace(each, loss=False) for each in experiment.evaluations)
     listed = tuple(
         Evaluation(

@@ -41,30 +41,27 @@ class PromptedScenes:
 
 
 def answers(
-    *,
-    batch_size: int,
-    places: int,
-    config: str | None = None,
-    drawn: tuple = (),
-    max_answer: int = 2,
+    *, batch_size: int, places: int, config: str | None = None, max_answer: int = 2
 ) -> PromptedScenes:
-    """Questions of seven types, answers of one word; to train on what `drawn` makes of them, answers of at most
-    `max_answer` tokens with EOS."""
+    """Questions of seven types, answers of one word, with room for `max_answer` tokens with EOS."""
     pictures = held_scenes(config)
     sources = {split: EachQuestion(source) for split, source in pictures.items()}
     prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
-    return _prompted(
-        sources, sources["train"], (), prompt, "answer", max_answer, batch_size, drawn=drawn
-    )
+    return _prompted(sources, sources["train"], (), prompt, "answer", max_answer, batch_size)
 
 
-def listings(*, places: int, max_answer: int, config: str | None = None) -> dict[str, Pipeline]:
-    """What all is in the held-out pictures, by split, one row a picture."""
-    pictures = held_scenes(config)
-    prompt = _prompt(pictures["train"].source, "<image><bos>{question}", places, 18)
-    listed = (AskAnew(shares=(("listing", 1.0),)),)
-    data = _prompted(pictures, pictures["train"], listed, prompt, "answer", max_answer, 1)
-    return data.held_out
+def asking(pipeline: Pipeline, anew: AskAnew) -> Pipeline:
+    """One of `answers` with questions drawn anew in place of the stored ones."""
+    return dataclasses.replace(pipeline, transforms=(anew, *pipeline.transforms))
+
+
+def listings(data: PromptedScenes) -> dict[str, Pipeline]:
+    """What all is in the held-out pictures of `answers`, by split, one row a picture."""
+    listed = AskAnew(shares=(("listing", 1.0),))
+    return {
+        split: asking(dataclasses.replace(pipeline, source=pipeline.source.source), listed)
+        for split, pipeline in data.held_out.items()
+    }
 
 
 def captions(*, batch_size: int, places: int, config: str | None = None) -> PromptedScenes:
@@ -154,7 +151,6 @@ def _prompted(
     key: str,
     max_answer: int,
     batch_size: int,
-    drawn: tuple = (),
 ) -> PromptedScenes:
     answer = TokenizeAnswer(prompt=prompt, max_length=prompt.length + max_answer, key=key)
     return pipelines(
@@ -163,7 +159,6 @@ def _prompted(
         train,
         before=(SCALE,),
         first=first,
-        drawn=drawn,
         asked=(prompt,),
         answered=(answer,),
         keys=("image", "target", "predicted"),
@@ -186,11 +181,9 @@ def pipelines(
     max_answer: int,
     batch_size: int,
     eval_batch_size: int,
-    drawn: tuple = (),
 ) -> PromptedScenes:
     """Over `train` and the `sources` but theirs: `before` of the picture, `answered` of the text, of which `keys` stay; of held-out
-    examples `first` makes one text, and `asked` what is given where nobody has the answer, which stays too; those to train
-    on are what `drawn` makes of them."""
+    examples `first` makes one text, and `asked` what is given where nobody has the answer, which stays too."""
 
     def pipeline(source: Source, *transforms: Any, train: bool = False) -> Pipeline:
         kept = keys if train else (*keys, *(each.output for each in asked))
@@ -210,6 +203,6 @@ def pipelines(
     return PromptedScenes(
         tokenizer=tokenizer,
         max_answer=max_answer,
-        train=pipeline(train, *drawn, train=True),
+        train=pipeline(train, train=True),
         held_out=held_out,
     )

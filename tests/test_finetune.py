@@ -105,9 +105,9 @@ def test_the_modules_that_low_rank_updates_adapt_are_described(capsys):
 
 def test_held_out_pictures_are_listed_one_row_a_picture_behind_the_question():
     """What is learned is the listing and its end; the same in every pass."""
-    data = prompted_scenes.listings(places=4, max_answer=24, config="tiny")
+    asked = prompted_scenes.answers(batch_size=4, places=4, config="tiny", max_answer=24)
     listed = AskAnew(shares=(("listing", 1.0),))
-    for pipeline in data.values():
+    for pipeline in prompted_scenes.listings(asked).values():
         rows = []
         for _, batch in pipeline.batches():
             words = pipeline.transforms[-2].prompt.tokenizer
@@ -118,8 +118,8 @@ def test_held_out_pictures_are_listed_one_row_a_picture_behind_the_question():
                     learned = target[1:][predicted]
                     rows.append(words.decode(learned))
                     assert learned[-1] == EOS and (target == prompted_scenes.IMAGE).sum() == 4
-                    asked = words.decode(target[1:][~predicted])
-                    assert asked.strip() == "what is in the picture"
+                    question = words.decode(target[1:][~predicted])
+                    assert question.strip() == "what is in the picture"
         scenes = [Scene.from_json(pipeline.source[i]["scene"]) for i in range(len(pipeline.source))]
         rng = np.random.default_rng(1)
         assert rows == [listed({"scene": each.to_json()}, rng)["answer"] for each in scenes]
