@@ -159,6 +159,25 @@ def maskgit(
     )
 
 
+def maskgit_planned(
+    tokenizer: str = TOKENIZER,
+    levels: str = image_tokenizer.LEVELS,
+    train_steps: int = PLANNED_STEPS,
+    batch_size: int = 32,
+) -> Experiment:
+    """`maskgit` behind the plan of `planned`, which is written one number after another; as many steps."""
+    plan = ScenePlan()
+    return _painter(
+        _decoder(levels, plan=plan, causal=False),
+        tokenizer,
+        levels,
+        masked=True,
+        plan=plan,
+        num_steps=train_steps,
+        batch_size=batch_size,
+    )
+
+
 def smoke(tokenizer: str = "", levels: str = image_tokenizer.LEVELS) -> Experiment:
     """Two steps, tiny, with an image tokenizer that knows nothing, or that of image_tokenizer.smoke in the run `tokenizer`."""
     tiny = _painter(
@@ -240,9 +259,10 @@ def _decoder(
         num_heads=num_heads,
         hidden=4 * width,
         max_length=length + PLACES + 2,  # with BOS and EOS
-        relative=2 * PLACES if causal else None,  # half of the buckets are exact
+        relative=2 * PLACES if causal else 4 * PLACES,  # half of a direction's buckets are exact
         digits=getattr(quantiser, "levels", ()),  # vectors have none
         causal=causal,
+        num_causal=0 if causal or plan is None else 1 + length,  # BOS and the plan
     )
 
 
@@ -301,31 +321,33 @@ def _painter(
         ),
         image_tokenizer=codec,
     )
+    stages = stages_of(plan, PLACES, quantiser.num_codes)
+    drawn = {"top_p": 0.95, "temperature": 1.0 if plan is None else 0.3}
+
+    def sampling(length: int, stages: Any) -> Sampling:
+        limits = {"max_length": length, "min_length": length}
+        return Sampling(**limits, **drawn, stages=stages, banned=(PAD, BOS, UNK))
+
+    planned = 0 if plan is None else plan.length
     if masked:
         kind = MaskedTextToImage
-        decoding = MaskedDecoding(max_length=PLACES, num_steps=12, top_p=0.95)
+        writing = {"decoding": MaskedDecoding(max_length=PLACES, num_steps=12, **drawn)}
+        if planned:
+            writing["planning"] = sampling(planned, stages[:1])
     else:
         kind = TextToImage
-        length = (0 if plan is None else plan.length) + PLACES + 1
-        decoding = Sampling(
-            max_length=length,
-            min_length=length,
-            banned=(PAD, BOS, UNK),
-            top_p=0.95,
-            temperature=1.0 if plan is None else 0.3,
-            stages=stages_of(plan, PLACES, quantiser.num_codes),
-        )
+        writing = {"decoding": sampling(planned + PLACES + 1, stages)}
     every = -(-num_steps // 4)
     return Experiment(
         model=model,
         task=kind(
             tokenizer=data.tokenizer,
-            decoding=decoding,
             guidance=2.0,
             metrics=data.metrics,
             plan=plan,
             plan_metrics=() if plan is None else (PlanHolds(),),
             background_weight=1.0 if plan is None else 0.25,
+            **writing,
         ),
         train_data=pairs("train", batch_size, train=True),
         num_steps=num_steps,
@@ -345,4 +367,4 @@ def _painter(
 
 
 if __name__ == "__main__":
-    sys.exit(main(transformer, columns, planned, lstm, maskgit, smoke))
+    sys.exit(main(transformer, columns, planned, lstm, maskgit, maskgit_planned, smoke))

@@ -88,9 +88,40 @@ def test_a_plan_has_tokens_of_its_own():
         dataclasses.replace(TASK, plan=Plan()).check(more, with_plan(14, 13))
 
 
-def test_what_is_read_in_both_directions_has_no_plan():
-    with pytest.raises(ValueError, match="MaskedTextToImage has no plan"):
-        MaskedTextToImage(tokenizer=WORDS, decoding=MaskedDecoding(max_length=8), plan=Plan())
+def masked_behind_a_plan(**changes):
+    planning = Sampling(max_length=2, min_length=2, stages=((2, 13, 15),))
+    fields = {
+        "plan": Plan(),
+        "planning": planning,
+        "decoding": MaskedDecoding(max_length=4, num_steps=2),
+    }
+    return MaskedTextToImage(tokenizer=WORDS, **{**fields, **changes})
+
+
+def test_masked_codes_stand_behind_a_plan_that_something_writes():
+    decoder = Part(vocab_size=16, causal=False, num_causal=3)
+    masked_behind_a_plan().check(model(decoder=decoder), with_plan(14, 13))
+    for fields in ({"plan": None}, {"planning": None}):
+        with pytest.raises(ValueError, match="expected both, or neither"):
+            masked_behind_a_plan(**fields)
+    whole = Sampling(max_length=6, min_length=6, stages=((2, 13, 15),))
+    with pytest.raises(ValueError, match="max_length 6 and min_length 6, expected 2 of both"):
+        masked_behind_a_plan(planning=whole).check(model(decoder=decoder), with_plan(14, 13))
+    free = Sampling(max_length=2, min_length=2)
+    with pytest.raises(ValueError, match=r"stages \(\), expected \(\(2, 13, 15\),\)"):
+        masked_behind_a_plan(planning=free).check(model(decoder=decoder), with_plan(14, 13))
+
+
+def test_masked_codes_are_read_in_both_directions():
+    masked = MaskedTextToImage(tokenizer=WORDS, decoding=MaskedDecoding(max_length=4, num_steps=2))
+    masked.check(model(decoder=Part(vocab_size=13, causal=False, num_causal=0)), batch())
+    for given in ({"causal": True}, {}, {"causal": False, "num_causal": 3}):
+        with pytest.raises(ValueError, match="expected causal=False and num_causal=0"):
+            masked.check(model(decoder=Part(vocab_size=13, **given)), batch())
+    for number in (0, 2):
+        decoder = Part(vocab_size=16, causal=False, num_causal=number)
+        with pytest.raises(ValueError, match="num_causal=3: .*behind BOS and the plan"):
+            masked_behind_a_plan().check(model(decoder=decoder), with_plan(14, 13))
 
 
 def test_a_search_of_another_length_is_refused():

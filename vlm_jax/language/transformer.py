@@ -154,7 +154,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
     A step beyond the cache's max_length gives NaN, and so does a learned position beyond `max_length`.
 
     Where it is not `causal` every token sees all others: logits of each of `tokens` itself, some of which are masked
-    (Chang et al. 2022). Such a decoder has no steps; `decoding.masked` writes with it.
+    (Chang et al. 2022); `decoding.masked` writes with it. Of such a text the first `num_causal` tokens, BOS among them, may
+    be causal: each sees those before it and gives the logits of the next, and the others see them and each other. Only those
+    have steps, and the others are read behind them in one piece.
 
     With an `image_token` the memory's vectors, of the decoder's own width, stand in the text instead, the k-th in the
     place of the k-th such token (Liu et al. 2023, arXiv 2304.08485); a text with more or fewer of them, unless none, gives NaN. With
@@ -169,6 +171,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
     hidden: int
     prefix: bool = False
     causal: bool = True
+    num_causal: int = 0  # of a decoder that is not causal
     max_length: int | None = None  # learned positions up to there; None: sinusoidal
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -195,6 +198,10 @@ class TransformerDecoder(nn.Module, kw_only=True):
                 "TransformerDecoder(prefix=True) with image_token or relative: expected one place for the memory. "
                 "Leave prefix out, or the other"
             )
+        if self.num_causal and self.causal:
+            raise ValueError(
+                f"TransformerDecoder(num_causal={self.num_causal}): all tokens are causal already; try causal=False"
+            )
         self.embedding = PlacedEmbedding(**_shared(self, PlacedEmbedding))
         self.blocks = [
             Block(**_shared(self, Block), layer=self.layers[i % len(self.layers)])
@@ -207,7 +214,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
             self.projection = nn.Dense(self.width, dtype=self.dtype)
         if self.relative is not None:
             self.relative_positions = RelativePositions(
-                num_heads=self.num_heads, num_buckets=self.relative, causal=True
+                num_heads=self.num_heads, num_buckets=self.relative, causal=self.causal
             )
 
     def __call__(
@@ -231,7 +238,9 @@ class TransformerDecoder(nn.Module, kw_only=True):
         x = self._embedded(tokens, place, memory, 0, train=train)
         if self.image_token is not None and memory is not None:
             x = jnp.where(self.keeps_places(tokens, memory)[:, None, None], x, jnp.nan)
-        mask = causal_mask(length) if self.causal else jnp.ones((1, length, length), bool)
+        mask = causal_mask(length)
+        if not self.causal:
+            mask = mask | (jnp.arange(length) >= self.num_causal)[None, :, None]
         always = None
         if self.prefix_end is not None:
             prompt = in_prompt(tokens, self.prefix_end) & kept
@@ -294,7 +303,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
         seen [b n+l], "position": of the next token [b], "source": what `source` gave; with an `image_token` "images":
         how many have been read [b]; with a `prefix_end` "prompted": whether the first piece had it [b]}
         """
-        if not self.causal:
+        if not self.causal and not self.num_causal:
             raise ValueError(
                 "TransformerDecoder(causal=False) has no steps: it reads all tokens at once; try MaskedDecoding"
             )
@@ -341,6 +350,8 @@ class TransformerDecoder(nn.Module, kw_only=True):
         rows, number = jnp.arange(b)[:, None], jnp.arange(cache["kept"].shape[1])
         kept = cache["kept"].at[rows, places].set(real, mode="drop")
         before, always = number[None, None] <= places[:, :, None], None  # [b l n+l]
+        if not self.causal:
+            before = before | (places >= self.num_causal)[:, :, None]
         if self.prefix_end is not None:
             first = cache["blocks"][0].position == 0
             ended = (tokens == self.prefix_end).any(axis=1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding import guidance
-from vlm_jax.decoding.base import Decoded
+from vlm_jax.decoding.base import Decoded, keys_of_samples, tile
 from vlm_jax.decoding.masked import MASK, least, masked_share
 from vlm_jax.metrics.base import Mean, Metric
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
@@ -216,37 +216,53 @@ class MaskedTextToImage(TextToImage):
     Of n codes ceil(n cos(pi r / 2)) are masked, for r uniform in [0, 1), a row each; the decoder reads in both directions
     (causal=False) and never sees what it is to predict. The masks of an evaluation are drawn from the id of the row, so
     that every evaluation has the same.
+
+    With a `plan` of m tokens `planning` writes it, one token after another, and `decoding` then the codes, all of which see
+    the whole plan: a decoder with num_causal = m + 1, BOS and the plan. The loss is a mean over the plan and the masked codes,
+    and `background_weight` that of TextToImage.
     """
+
+    planning: Any = None
 
     def __post_init__(self):
         super().__post_init__()
-        if self.plan is not None:
-            raise ValueError("MaskedTextToImage has no plan; leave it out, or use TextToImage")
+        if (self.plan is None) != (self.planning is None):
+            raise ValueError(
+                f"MaskedTextToImage was given plan={self.plan} and planning={self.planning}; expected both, or neither: "
+                "planning is what writes the plan, such as Sampling(max_length=plan.length, ...)"
+            )
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
     ) -> tuple[Array, Aux]:
         batch = self._prompted(batch, rngs, train)
-        codes = batch["target"][:, 1:-1]
         masked = self.masked(batch, rngs.get("sampling") if train else None)
+        labels, planned = batch["target"][:, 1:-1], self.num_planned
+        filled_in = jnp.where(masked, MASK, labels[:, planned:])
+        before = batch["target"][:, : 1 + planned] if planned else labels[:, :0]
+        read = jnp.concatenate([before, filled_in], axis=1)
         state = [name for name in variables if train and name != "params"]
         logits, updated = model.apply(
-            variables,
-            {**batch, "target": jnp.where(masked, MASK, codes)},
-            train=train,
-            rngs=rngs,
-            mutable=state,
+            variables, {**batch, "target": read}, train=train, rngs=rngs, mutable=state
         )
-        nll = softmax_cross_entropy(logits, codes)
-        counted = masked & batch["valid"][:, None]
-        correct = (logits.argmax(-1) == codes).astype(jnp.float32)
+        if (
+            planned
+        ):  # tokens of a plan are told where the one before stands, codes in their own place
+            logits = jnp.delete(logits, planned, axis=1)
+        nll = softmax_cross_entropy(logits, labels)
+        counted = jnp.pad(masked, ((0, 0), (planned, 0)), constant_values=True)
+        counted &= batch["valid"][:, None]
+        correct = (logits.argmax(-1) == labels).astype(jnp.float32)
         metrics = {"loss": Mean.of(nll, counted), "token_accuracy": Mean.of(correct, counted)}
+        if self.background_weight != 1.0:
+            nll = nll * self._weight(model.image_tokenizer, batch["target"])[:, :-1]
         count = jnp.maximum(counted.sum(), 1).astype(jnp.float32)
         return jnp.where(counted, nll, 0.0).sum() / count, Aux(metrics, updated)
 
     def masked(self, batch: Batch, key: jax.Array | None) -> Array:
         """Bool[b n]: which codes are masked."""
-        rows, places = batch["target"].shape[0], batch["target"].shape[1] - 2
+        rows, places = batch["target"].shape
+        places -= self.num_planned + 2
         if key is None:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["id"])
         else:
@@ -261,23 +277,99 @@ class MaskedTextToImage(TextToImage):
         return jax.vmap(of_row)(keys)
 
     def write(self, model, variables, memory, empty, key) -> Decoded:
-        rows = memory.mask.shape[0]
+        if self.plan is not None:
+            return self._write_planned(model, variables, memory, empty, key)
 
         def read(tokens, memory):
             return model.apply(variables, tokens, memory, train=False, method="read")
 
+        rows = memory.mask.shape[0]
+        return self._fill_in(read, self.strategy, memory, empty, rows, key)
+
+    def _write_planned(self, model, variables, memory, empty, key) -> Decoded:
+        split = jax.random.split if key.ndim == 0 else jax.vmap(jax.random.split, out_axes=1)
+        planning_key, key = split(key)
+        rows, samples = memory.mask.shape[0], self.num_made
+        planned = write(
+            model,
+            variables,
+            memory,
+            dataclasses.replace(self.planning, num_results=samples),
+            batch_size=rows,
+            key=planning_key,
+            empty=empty,
+            guidance=self.guidance,
+        )
+        plans = planned.tokens.reshape(rows * samples, -1)
+        before = jnp.concatenate([jnp.full_like(plans[:, :1], BOS), plans], axis=1)
+        length = before.shape[1] + self.decoding.max_length
+        beyond = _beyond(model.image_tokenizer.quantiser.num_codes)
+
+        def behind_plans(memory):
+            """What all readings share: the memory, and what the decoder keeps of the plans."""
+            memory = tile(memory, samples, rows)
+            cache = model.apply(variables, memory, len(plans), length, method="initial_cache")
+            _, cache = model.apply(variables, before, cache, memory, method="extend")
+            return memory, cache
+
+        def read(tokens, behind):
+            memory, cache = behind
+            logits, _ = model.apply(variables, tokens, cache, memory, method="extend")
+            return logits[..., :beyond]  # no token of a plan
+
+        empty = None if empty is None else behind_plans(empty)
+        keys = keys_of_samples(key, rows, samples)
+        codes = self._fill_in(read, self.decoding, behind_plans(memory), empty, len(plans), keys)
+        shape = (rows, samples)
+        log_probs = planned.log_probs + codes.log_probs.reshape(shape)
+        return Decoded(
+            tokens=jnp.concatenate([planned.tokens, codes.tokens.reshape(*shape, -1)], axis=-1),
+            scores=log_probs,
+            log_probs=log_probs,
+            lengths=planned.lengths + codes.lengths.reshape(shape),
+        )
+
+    def _fill_in(self, read, strategy, memory, empty, rows, key) -> Decoded:
         if self.guidance == 1.0:
-            return self.strategy(read, memory, batch_size=rows, key=key)
+            return strategy(read, memory, batch_size=rows, key=key)
 
         def read_both(tokens, memory):
             given, without = read(tokens, memory.given), read(tokens, memory.empty)
             return guidance.guide(given, without, self.guidance)
 
         both = guidance.Both(given=memory, empty=empty)
-        return self.strategy(read_both, both, batch_size=rows, key=key)
+        return strategy(read_both, both, batch_size=rows, key=key)
+
+    def check(self, model: Any, batch: Batch) -> None:
+        super().check(model, batch)
+        decoder = model.decoder
+        expected = 0 if self.plan is None else 1 + self.num_planned
+        given = (getattr(decoder, "causal", True), getattr(decoder, "num_causal", 0))
+        if given != (False, expected):
+            raise ValueError(
+                f"the decoder has causal={given[0]} and num_causal={given[1]}, expected causal=False and "
+                f"num_causal={expected}: codes are read in both directions"
+                + (", behind BOS and the plan" if expected else "")
+            )
+
+    def _check_stages(self, places: int, codes: int) -> None:
+        given = () if self.planning is None else self.planning.stages
+        expected = stages_of(self.plan, places, codes)[:1]
+        if given != expected:
+            raise ValueError(
+                f"planning has stages {given}, expected {expected}: the tokens of a plan"
+            )
 
     def _check_length(self, places: int) -> None:
         if self.decoding.max_length != places:
             raise ValueError(
                 f"decoding has max_length {self.decoding.max_length}, expected {places}: a code for each place"
+            )
+        if self.planning is None:
+            return
+        given = (self.planning.max_length, self.planning.min_length)
+        if given != (self.num_planned, self.num_planned):
+            raise ValueError(
+                f"planning has max_length {given[0]} and min_length {given[1]}, expected {self.num_planned} of both, the "
+                "tokens of a plan"
             )
