@@ -58,14 +58,18 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
         for scale in (1.0, 3.0):
             task = dataclasses.replace(experiment.task, guidance=scale)
             yield f"{name}, guidance {scale:g}", painter(experiment, task, rows)
-    experiment = dalle_scenes.maskgit()
-    for readings in (8, 12, 16):
-        decoding = dataclasses.replace(experiment.task.decoding, num_steps=readings)
-        task = dataclasses.replace(experiment.task, decoding=decoding)
-        yield (
-            f"maskgit, {readings} readings, guidance {task.guidance:g}",
-            painter(experiment, task, rows),
-        )
+    parallel = {
+        "maskgit": dalle_scenes.maskgit(),
+        "maskgit_planned": dalle_scenes.maskgit_planned(),
+    }
+    for name, experiment in parallel.items():
+        for readings in (8, 12, 16):
+            decoding = dataclasses.replace(experiment.task.decoding, num_steps=readings)
+            task = dataclasses.replace(experiment.task, decoding=decoding)
+            yield (
+                f"{name}, {readings} readings, guidance {task.guidance:g}",
+                painter(experiment, task, rows),
+            )
 
 
 def by_flow(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:

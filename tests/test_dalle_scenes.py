@@ -21,12 +21,14 @@ def test_levels_reach_the_metric_of_the_image_tokenizer():
     assert use.num_codes == 1000
 
 
-@pytest.mark.parametrize("function", ["transformer", "columns", "planned", "lstm", "maskgit"])
+@pytest.mark.parametrize(
+    "function", ["transformer", "columns", "planned", "lstm", "maskgit", "maskgit_planned"]
+)
 def test_levels_reach_the_decoder_and_its_targets(function, monkeypatch):
     monkeypatch.setattr(dalle_scenes, "encoded_scenes", lambda *_, **__: [])
     monkeypatch.setattr(dalle_scenes, "EachCaption", lambda source: source)
     experiment = getattr(dalle_scenes, function)(levels="8,8,8")
-    planned = ScenePlan().vocab_size if function == "planned" else 0
+    planned = ScenePlan().vocab_size if "planned" in function else 0
     assert experiment.model.decoder.vocab_size == 512 + NUM_SPECIAL + planned
     assert experiment.model.image_tokenizer.quantiser.levels == (8, 8, 8)
     assert experiment.train_data.transforms[0].num_codes == 512

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests import model_zoo
 from tests.decoding.toys import compiled, log_softmax
 from vlm_jax.data.codes import CodesToTarget
 from vlm_jax.decoding import guidance
+from vlm_jax.decoding.base import tile
 from vlm_jax.decoding.masked import MASK, MaskedDecoding
 from vlm_jax.decoding.sampling import Greedy, Sampling
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
@@ -159,6 +161,23 @@ def metrics(chosen, model, rows, rngs, *, train):
     return loss(rows, rngs)
 
 
+def behind_a_plan(plan, *, temperature=1.0, **fields):
+    """A task of masked codes behind a plan, which is the likeliest."""
+    length = plan.length
+    planning = Sampling(
+        max_length=length,
+        min_length=length,
+        temperature=0.0,
+        stages=text_to_image.stages_of(plan, PLACES, NUM_CODES)[:1],
+    )
+    decoding = MaskedDecoding(
+        max_length=PLACES, num_steps=1, temperature=temperature, choice_temperature=0.0
+    )
+    return text_to_image.MaskedTextToImage(
+        tokenizer=None, plan=plan, planning=planning, decoding=decoding, **fields
+    )
+
+
 STAR = {"shape": "star", "color": "yellow", "size": "small", "y": 7, "radius": 5}
 
 
@@ -172,6 +191,41 @@ class Stumbles:
     def apply(self, variables, batch, *, train, rngs, mutable):
         sure = 50.0 * jax.nn.one_hot(self.labels, V + ScenePlan().vocab_size)
         return sure.at[:, self.place].set(0.0), {}
+
+
+def behind_seven():
+    """A painter of masked codes behind BOS and a plan of one object."""
+    plan, sizes = ScenePlan(num_objects=1), {"width": 16, "num_heads": 2, "hidden": 32}
+    return PictureGenerator(
+        decoder=TransformerDecoder(
+            vocab_size=V + plan.vocab_size,
+            num_layers=2,
+            max_length=plan.length + PLACES + 2,
+            relative=16,
+            causal=False,
+            num_causal=1 + plan.length,
+            **sizes,
+        ),
+        text_encoder=TransformerEncoder(vocab_size=8, num_layers=1, max_length=4, **sizes),
+        image_tokenizer=codec(),
+    )
+
+
+class StumblesBehind(Stumbles):
+    """The same of masked codes behind a plan of seven: a token of the plan is told by the one before it, a code in its own
+    place, and BOS and the plan stand before the codes."""
+
+    def apply(self, variables, batch, *, train, rngs, mutable):
+        sure, updated = super().apply(variables, batch, train=train, rngs=rngs, mutable=mutable)
+        unused = jnp.zeros_like(sure[:, :1])
+        return jnp.concatenate([sure[:, :7], unused, sure[:, 7:-1]], axis=1), updated
+
+
+class CopiesBehind:
+    """A model that is sure of the token it reads, among those of a plan too."""
+
+    def apply(self, variables, batch, *, train, rngs, mutable):
+        return 20.0 * jax.nn.one_hot(batch["target"], V + ScenePlan().vocab_size), {}
 
 
 class Recites:
@@ -217,6 +271,15 @@ def check_nothing_sees_what_it_is_to_predict(subject):
         assert found["token_accuracy"].value() == 0
         if not masked:
             assert found["loss"].count == 2 * (PLACES + 1)
+    plan = ScenePlan(num_objects=1)
+    given = {**given, "target": planned_targets(plan, *({**STAR, "x": x} for x in (9, 40)))}
+    chosen = behind_a_plan(plan)
+    found = metrics(chosen, CopiesBehind(), given, rngs, train=True)
+    assert float(found["loss"].value()) > 19
+    assert found["token_accuracy"].value() == 0
+    masks = chosen.masked(given, rngs["sampling"])
+    assert masks.shape == (2, PLACES)
+    assert found["loss"].count == 2 * plan.length + masks.sum()
 
 
 def check_masks_are_as_many_as_the_cosine_says(subject):
@@ -466,6 +529,66 @@ def check_codes_of_the_background_count_as_little_as_said(subject):
             np.testing.assert_allclose(loss, weight * unweighted, rtol=1e-4)
 
 
+def check_masked_codes_count_behind_a_plan_as_little_as_said(subject):
+    """As above, of the codes that are masked; of the others nothing is asked."""
+    plan = ScenePlan(num_objects=1)
+    targets = planned_targets(plan, {**STAR, "x": 45})
+    given = {**batch((0,)), "target": targets}
+    chosen = behind_a_plan(plan, background_weight=0.25)
+    masked = np.asarray(chosen.masked(given, None))[0]
+    assert 0 < masked.sum()
+    for place, weight in enumerate((*7 * [1], 0.25, 1, 0.25, 0.25)):
+        model = StumblesBehind(place, targets, by_columns=False)
+        loss, aux = chosen.loss(model, {}, given, rngs={}, train=False)
+        unweighted = float(aux.metrics["loss"].value())
+        assert (unweighted > 0.3) == (place < 7 or masked[place - 7]), place
+        np.testing.assert_allclose(loss, weight * unweighted, rtol=1e-4, atol=1e-6)
+
+
+def check_masked_codes_are_read_behind_the_plan_of_their_own_picture(subject):
+    """Of random weights, three samples of each of two prompts, with guidance: each token of the plan is the likeliest of
+    the plan's given BOS and those before it, and each code the likeliest given prompt and plan, all codes masked, as the
+    whole is read at once. Where they are drawn, samples of a prompt differ."""
+    plan, model = ScenePlan(num_objects=1), behind_seven()
+    targets = planned_targets(plan, *({**STAR, "x": x} for x in (9, 40)))
+    given = {**batch((0, 1)), "target": targets}
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), given, train=False))
+    variables = model_zoo.filled(shapes, seed=5)
+
+    def memories(variables):
+        nothing = {**given, "text": painting.no_prompt(jnp.asarray(given["text"]))}
+        return tuple(
+            model.apply(variables, each, train=False, method="encode") for each in (given, nothing)
+        )
+
+    def written(temperature):
+        chosen = behind_a_plan(plan, temperature=temperature, guidance=2.5, num_samples=3)
+        run = compiled(
+            lambda variables, key: chosen.write(model, variables, *memories(variables), key).tokens
+        )
+        return np.asarray(run(variables, jax.random.key(0)))
+
+    @compiled
+    def read_whole(variables, tokens):
+        given, empty = (
+            model.apply(variables, tokens, tile(memory, 3, 2), train=False, method="read")
+            for memory in memories(variables)
+        )
+        return empty + 2.5 * (given - empty)
+
+    length = plan.length
+    tokens = written(1e-5).reshape(6, -1)
+    plans = tokens[:, :length]
+    before = np.concatenate([np.full((6, 1), BOS), plans, np.full((6, PLACES), MASK)], axis=1)
+    logits = np.asarray(read_whole(variables, before))
+    np.testing.assert_array_equal(plans, V + logits[:, :length, V:].argmax(-1))
+    codes = logits[:, length + 1 :, NUM_SPECIAL:V].argmax(-1)
+    np.testing.assert_array_equal(tokens[:, length:], NUM_SPECIAL + codes)
+    assert (tokens[0] != tokens[3]).any()
+    for samples in written(1.0)[..., length:]:
+        assert len(np.unique(samples, axis=0)) > 1
+
+
 def check_a_painter_learns_four_prompts_by_heart_and_paints_them(subject):
     """s pictures a prompt, each that of its own prompt, in whatever row it stands; what is not valid is not shown."""
     for masked in (False, True):
@@ -512,6 +635,13 @@ def check_a_masked_reader_sees_both_sides(subject):
 
         logits = np.asarray(first(subject.start(masked).variables, batch([0, 0])))
         assert np.allclose(logits[0], logits[1], atol=1e-6) != masked
+    decoder = behind_seven().decoder
+    tokens = jnp.array([[BOS, *range(V, V + 7), MASK, 5, 6, last] for last in (7, 9)])
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), tokens, None, train=False))
+    variables = model_zoo.filled(shapes)
+    read = compiled(lambda variables: decoder.apply(variables, tokens, None, train=False))
+    differ = np.abs(np.subtract(*np.asarray(read(variables)))).max(-1) > 1e-4
+    assert differ.tolist() == 8 * [False] + 4 * [True]
 
 
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

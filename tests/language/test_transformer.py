@@ -292,6 +292,44 @@ def test_a_causal_encoder_sees_nothing_behind():
     assert np.abs(after[0, 3] - before[0, 3]).max() > 1e-3
 
 
+def test_what_stands_behind_the_causal_tokens_sees_them_and_each_other():
+    """Three causal tokens, two that are not: what changes where one of them is another. Steps, and the last two in one
+    piece, equal the whole."""
+    module = TransformerDecoder(**SIZES, causal=False, num_causal=3, relative=8, max_length=5)
+    variables = variables_of(module, TOKENS, MEMORY)
+
+    @jax.jit
+    def whole(tokens):
+        return module.apply(variables, tokens, MEMORY, train=False)
+
+    @jax.jit
+    def in_pieces(tokens):
+        cache = module.apply(variables, MEMORY, 2, 5, method="initial_cache")
+        parts = []
+        for t in range(3):
+            logits, cache = module.apply(variables, tokens[:, t], cache, MEMORY, method="step")
+            parts.append(logits[:, None])
+        last, _ = module.apply(variables, tokens[:, 3:], cache, MEMORY, method="extend")
+        return jnp.concatenate([*parts, last], axis=1)
+
+    np.testing.assert_allclose(in_pieces(TOKENS), whole(TOKENS), rtol=1e-4, atol=1e-4)
+    seen = []
+    for place in range(5):
+        changed = TOKENS.copy()
+        changed[0, place] = 15
+        seen.append(np.abs(whole(changed) - whole(TOKENS))[0].max(-1) > 1e-4)
+    expected = [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]]
+    np.testing.assert_array_equal(np.array(seen), np.array(expected, bool))
+
+
+def test_tokens_that_are_not_causal_have_no_steps_and_all_are_causal_already():
+    module = TransformerDecoder(**SIZES, causal=False)
+    with pytest.raises(ValueError, match="has no steps: it reads all tokens at once"):
+        module.init(jax.random.key(0), None, 2, 5, method="initial_cache")
+    with pytest.raises(ValueError, match="num_causal=3.*try causal=False"):
+        variables_of(TransformerDecoder(**SIZES, num_causal=3), TOKENS, None)
+
+
 def test_a_second_segment_begins_after_the_first_end():
     """Rows of the segments' table: [CLS] a [SEP] b [SEP] -> 0 0 0 1 1."""
     form = Form(num_segments=2, norm_words=True, scale_words=False)

@@ -1,5 +1,6 @@
 """Text to picture by codes: which code is which, what is seen, and which way guidance pulls."""
 
+import jax
 import jax.numpy as jnp
 
 from tests.invariants import text_to_image_checks
@@ -18,6 +19,7 @@ DIGITS = "digits of codes"
 GUIDE = (guidance, "guide")
 LEAST = (masked, "least")
 DROPPED = (painting.Painting, "with_dropped_prompts")
+SEES_ALL = (transformer, "sees_all")
 MASKED = (text_to_image.MaskedTextToImage, "masked")
 
 
@@ -154,6 +156,50 @@ def _(real):
 @bug("codes that were sure are drawn again", ROOM, LEAST)
 def _(real):
     return lambda x, number: jnp.arange(x.shape[-1]) < number
+
+
+# ---- masked codes behind a plan
+
+
+@bug("the plan sees the codes", ROOM, SEES_ALL)
+def _(real):
+    return lambda places, num_causal: real(places, 0)
+
+
+@bug("masked codes see only what stands before them", ROOM, SEES_ALL)
+def _(real):
+    return lambda places, num_causal: jnp.zeros_like(real(places, num_causal))
+
+
+@bug("the last of the plan sees the codes", ROOM, SEES_ALL)
+def _(real):
+    return lambda places, num_causal: real(places, num_causal - 1)
+
+
+@bug("the prompt of another sample is read behind a plan", ROOM, (text_to_image, "tile"))
+def _(real):
+    return lambda tree, times, rows: jax.tree.map(
+        lambda x: jnp.tile(x, (times, *(x.ndim - 1) * [1])), tree
+    )
+
+
+@bug("samples of a prompt share their noise", ROOM, (text_to_image, "keys_of_samples"))
+def _(real):
+    return lambda key, rows, samples: jnp.repeat(real(key, rows, 1), samples)
+
+
+@bug("a masked code is told where the one before it stands", ROOM, (text_to_image, "jnp"))
+def _(real):
+    class Deleting:
+        """jax.numpy, where the last place is deleted in the place of that which is asked for."""
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def delete(self, x, place, axis):
+            return real.delete(x, -1, axis=axis)
+
+    return Deleting()
 
 
 # ---- codes that share the vectors of their digits

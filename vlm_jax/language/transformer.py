@@ -240,7 +240,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
             x = jnp.where(self.keeps_places(tokens, memory)[:, None, None], x, jnp.nan)
         mask = causal_mask(length)
         if not self.causal:
-            mask = mask | (jnp.arange(length) >= self.num_causal)[None, :, None]
+            mask = mask | sees_all(jnp.arange(length), self.num_causal)[None, :, None]
         always = None
         if self.prefix_end is not None:
             prompt = in_prompt(tokens, self.prefix_end) & kept
@@ -351,7 +351,7 @@ class TransformerDecoder(nn.Module, kw_only=True):
         kept = cache["kept"].at[rows, places].set(real, mode="drop")
         before, always = number[None, None] <= places[:, :, None], None  # [b l n+l]
         if not self.causal:
-            before = before | (places >= self.num_causal)[:, :, None]
+            before = before | sees_all(places, self.num_causal)[:, :, None]
         if self.prefix_end is not None:
             first = cache["blocks"][0].position == 0
             ended = (tokens == self.prefix_end).any(axis=1)
@@ -425,6 +425,11 @@ def filled(tokens: Int[Array, "b l"], token: int, length: int) -> Int[Array, "b 
         )
     tokens = jnp.pad(tokens, ((0, 0), (0, missing)), constant_values=PAD)
     return jnp.where(tokens == PAD, token, tokens)
+
+
+def sees_all(places: Int[Array, "*l"], num_causal: int) -> Bool[Array, "*l"]:
+    """Which places see those behind them, too: 3, 4 ... where the first 3 are causal."""
+    return places >= num_causal
 
 
 def in_prompt(tokens: Int[Array, "b l"], end: int) -> Bool[Array, "b l"]:
