@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import texts
 from vlm_jax.data.files import manual_folder, well_formed
 
 INSTRUCTIONS = """\
@@ -50,7 +51,7 @@ class Aeslc(tfds.core.GeneratorBasedBuilder):
                     "name": text,
                     "body": text,
                     "subject": text,
-                    "annotations": tfds.features.Sequence(text),
+                    "annotations": texts(),
                 }
             ),
             homepage="https://github.com/ryanzhumich/AESLC",

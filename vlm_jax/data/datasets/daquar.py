@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import texts
 from vlm_jax.data.files import check_pictures, check_sha256, manual_folder
 
 INSTRUCTIONS = """\
@@ -59,9 +60,9 @@ class Daquar(tfds.core.GeneratorBasedBuilder):
                     "id": tfds.features.Scalar(np.int64),
                     "image": tfds.features.Image(shape=(None, None, 3)),
                     "image_name": tfds.features.Text(),
-                    "questions": tfds.features.Sequence(tfds.features.Text()),
-                    "answers": tfds.features.Sequence(tfds.features.Text()),
-                    "question_types": tfds.features.Sequence(tfds.features.Text()),
+                    "questions": texts(),
+                    "answers": texts(),
+                    "question_types": texts(),
                 }
             ),
             homepage="https://www.mpi-inf.mpg.de/departments/computer-vision-and-machine-learning/"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import texts
 from vlm_jax.data.files import (
     check_pictures,
     check_sha256,
@@ -77,7 +78,7 @@ def captioning_features() -> tfds.features.FeaturesDict:
             "id": tfds.features.Scalar(np.int64),
             "image": tfds.features.Image(shape=(None, None, 3)),
             "image_name": tfds.features.Text(),
-            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "captions": texts(),
         }
     )
 

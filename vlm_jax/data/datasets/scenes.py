@@ -24,6 +24,7 @@ import io
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import texts
 from vlm_jax.data.datasets.scenes_captions import captions
 from vlm_jax.data.datasets.scenes_layout import SPLITS, generate
 from vlm_jax.data.datasets.scenes_pictures import render
@@ -73,11 +74,11 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
             "image": tfds.features.Image(
                 shape=(PICTURE_SIZE, PICTURE_SIZE, 3), encoding_format="png"
             ),
-            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "captions": texts(),
             "scene": tfds.features.Text(doc="the truth, JSON of text.scene_judge.Scene"),
-            "questions": tfds.features.Sequence(tfds.features.Text()),
-            "answers": tfds.features.Sequence(tfds.features.Text()),
-            "question_types": tfds.features.Sequence(tfds.features.Text()),
+            "questions": texts(),
+            "answers": texts(),
+            "question_types": texts(),
             "label": tfds.features.ClassLabel(names=NUMBERS[1:]),  # the number of objects, less 1
             "leftmost_shape": tfds.features.ClassLabel(names=SHAPES),
             "leftmost_color": tfds.features.ClassLabel(names=COLORS),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import numbers, texts
 from vlm_jax.data.files import manual_folder, read_text, well_formed
 from vlm_jax.text.conllu import Sentence, read_conllu
 
@@ -37,9 +38,8 @@ class UdEnglishEwt(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
 
     def _info(self) -> tfds.core.DatasetInfo:
-        texts = tfds.features.Sequence(tfds.features.Text())
-        columns = {name: texts for name in Sentence._fields}
-        columns["heads"] = tfds.features.Sequence(tfds.features.Scalar(np.int64))
+        columns = {name: texts() for name in Sentence._fields}
+        columns["heads"] = numbers()
         return tfds.core.DatasetInfo(
             builder=self,
             description=__doc__,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vlm_jax.data.datasets.features import numbers, texts
 from vlm_jax.data.files import check_pictures, manual_folder, read_json, well_formed
 
 INSTRUCTIONS = """\
@@ -36,7 +37,7 @@ class VqaV2(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = INSTRUCTIONS
 
     def _info(self) -> tfds.core.DatasetInfo:
-        texts = ("questions", "answers", "answer_types", "question_types", "human_answers")
+        columns = ("questions", "answers", "answer_types", "question_types", "human_answers")
         return tfds.core.DatasetInfo(
             builder=self,
             description=__doc__,
@@ -45,8 +46,8 @@ class VqaV2(tfds.core.GeneratorBasedBuilder):
                     "id": tfds.features.Scalar(np.int64),
                     "image": tfds.features.Image(shape=(None, None, 3)),
                     "image_name": tfds.features.Text(),
-                    "question_ids": tfds.features.Sequence(tfds.features.Scalar(np.int64)),
-                    **{name: tfds.features.Sequence(tfds.features.Text()) for name in texts},
+                    "question_ids": numbers(),
+                    **{name: texts() for name in columns},
                 }
             ),
             homepage="https://visualqa.org",
