@@ -63,7 +63,7 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
         "maskgit_planned": dalle_scenes.maskgit_planned(),
     }
     for name, experiment in parallel.items():
-        for readings in (8, 12, 16):
+        for readings in (8, 12, 16) if name == "maskgit" else (2, 4, 12):
             decoding = dataclasses.replace(experiment.task.decoding, num_steps=readings)
             task = dataclasses.replace(experiment.task, decoding=decoding)
             yield (
