@@ -245,9 +245,8 @@ class MaskedTextToImage(TextToImage):
         logits, updated = model.apply(
             variables, {**batch, "target": read}, train=train, rngs=rngs, mutable=state
         )
-        if (
-            planned
-        ):  # tokens of a plan are told where the one before stands, codes in their own place
+        if planned:
+            # Tokens of a plan are told where the one before them stands, codes in their own place.
             logits = jnp.delete(logits, planned, axis=1)
         nll = softmax_cross_entropy(logits, labels)
         counted = jnp.pad(masked, ((0, 0), (planned, 0)), constant_values=True)
