@@ -59,11 +59,11 @@ def by_codes(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
             task = dataclasses.replace(experiment.task, guidance=scale)
             yield f"{name}, guidance {scale:g}", painter(experiment, task, rows)
     parallel = {
-        "maskgit": dalle_scenes.maskgit(),
-        "maskgit_planned": dalle_scenes.maskgit_planned(),
+        "maskgit": (dalle_scenes.maskgit(), (8, 12, 16)),
+        "maskgit_planned": (dalle_scenes.maskgit_planned(), (2, 4, 12)),
     }
-    for name, experiment in parallel.items():
-        for readings in (8, 12, 16) if name == "maskgit" else (2, 4, 12):
+    for name, (experiment, numbers) in parallel.items():
+        for readings in numbers:
             decoding = dataclasses.replace(experiment.task.decoding, num_steps=readings)
             task = dataclasses.replace(experiment.task, decoding=decoding)
             yield (

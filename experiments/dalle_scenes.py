@@ -13,8 +13,8 @@ A prompt is read by a Transformer, and a decoder writes the 64 codes of a pictur
 `lstm` for comparison) or column by column (`columns`), by the same steps and samplers as captions; or all at once, the
 surest first (`maskgit`). `planned` is `columns` that writes first what stands where: colour, shape, radius, x and y of each
 object, which the scenes know, as Make-A-Scene has tokens of a segmentation before those of the picture (Gafni et al. 2022,
-arXiv 2203.13131, section 3.1); `maskgit_planned` fills in all codes at once behind the same plan. The image tokenizer is trained before, by experiments/image_tokenizer.py, and frozen; the half of
-it that paints stands in the checkpoint. The pictures are the scenes made here, 64,000 to train on, with five captions each.
+arXiv 2203.13131, section 3.1); `maskgit_planned` fills in all codes at once behind the same plan. The image tokenizer is
+trained before, by experiments/image_tokenizer.py, and frozen; the half of it that paints stands in the checkpoint. The pictures are the scenes made here, 64,000 to train on, with five captions each.
 Of 8,000 the Transformer learns the clouds of the background by heart: its loss on validation is 4.13 nats a code after
 1,500 steps and 4.45 after 3,000; with 64,000 it is 3.82 after 1,500, and twice as many prompts hold. Their codes are
 computed once and cached.

@@ -96,11 +96,14 @@ class TextToImage(Painting):
         self, model: Any, variables: Variables, memory: Features, empty: Features | None, key: Any
     ) -> Decoded:
         """The tokens of `num_made` pictures for each row of the memory [b s l]."""
+        return self._one_by_one(self.decoding, model, variables, memory, empty, key)
+
+    def _one_by_one(self, sampling, model, variables, memory, empty, key) -> Decoded:
         return write(
             model,
             variables,
             memory,
-            self.strategy,
+            dataclasses.replace(sampling, num_results=self.num_made),
             batch_size=memory.mask.shape[0],
             key=key,
             empty=empty,
@@ -111,10 +114,6 @@ class TextToImage(Painting):
     def num_planned(self) -> int:
         """Tokens that are written before the codes."""
         return 0 if self.plan is None else self.plan.length
-
-    @property
-    def strategy(self) -> Any:
-        return dataclasses.replace(self.decoding, num_results=self.num_made)
 
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         def paint(batch):
@@ -282,23 +281,14 @@ class MaskedTextToImage(TextToImage):
         def read(tokens, memory):
             return model.apply(variables, tokens, memory, train=False, method="read")
 
-        rows = memory.mask.shape[0]
-        return self._fill_in(read, self.strategy, memory, empty, rows, key)
+        decoding = dataclasses.replace(self.decoding, num_results=self.num_made)
+        return self._fill_in(read, decoding, memory, empty, memory.mask.shape[0], key)
 
     def _write_planned(self, model, variables, memory, empty, key) -> Decoded:
         split = jax.random.split if key.ndim == 0 else jax.vmap(jax.random.split, out_axes=1)
         planning_key, key = split(key)
         rows, samples = memory.mask.shape[0], self.num_made
-        planned = write(
-            model,
-            variables,
-            memory,
-            dataclasses.replace(self.planning, num_results=samples),
-            batch_size=rows,
-            key=planning_key,
-            empty=empty,
-            guidance=self.guidance,
-        )
+        planned = self._one_by_one(self.planning, model, variables, memory, empty, planning_key)
         plans = planned.tokens.reshape(rows * samples, -1)
         before = jnp.concatenate([jnp.full_like(plans[:, :1], BOS), plans], axis=1)
         length = before.shape[1] + self.decoding.max_length
@@ -306,8 +296,8 @@ class MaskedTextToImage(TextToImage):
 
         def behind_plans(memory):
             """What all readings share: the memory, and what the decoder keeps of the plans."""
-            memory = tile(memory, samples, rows)
-            cache = model.apply(variables, memory, len(plans), length, method="initial_cache")
+            cache = model.apply(variables, memory, rows, length, method="initial_cache")
+            memory, cache = tile((memory, cache), samples, rows)
             _, cache = model.apply(variables, before, cache, memory, method="extend")
             return memory, cache
 
