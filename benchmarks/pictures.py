@@ -80,7 +80,11 @@ def by_flow(rows: int) -> Iterator[tuple[str, Callable[[], None]]]:
     from vlm_jax.decoding.integrators import Euler, Heun
 
     integrators = (Euler(num_steps=8), Euler(num_steps=24), Heun(num_steps=4), Heun(num_steps=12))
-    for name, some in (("unet", integrators), ("dit", integrators[-1:])):
+    for name, some in (
+        ("unet", integrators),
+        ("planned", integrators[-1:]),
+        ("dit", integrators[-1:]),
+    ):
         experiment = getattr(flow_scenes, name)()
         for integrator in some:
             task = dataclasses.replace(experiment.task, integrator=integrator)
@@ -104,6 +108,8 @@ def painter(experiment, task, rows: int) -> Callable[[], None]:
     seen = {**batch, "target": target}
     if hasattr(experiment.model, "image_shape"):
         seen["image"] = np.zeros((rows, *experiment.model.image_shape), np.float32)
+    if hasattr(experiment.model, "planner"):
+        seen["plan"] = np.zeros((rows, task.plan.length), np.int32)
     tx = experiment.optimizer.build()
     create = jax.jit(lambda key: init_state(experiment.model, tx, seen, key).variables)
     variables = create(jax.random.key(0))

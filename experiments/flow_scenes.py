@@ -23,11 +23,13 @@ cores. Its lower loss says nothing: near the end of the path it counts less.
 """
 
 import sys
+from typing import Any
 
 from experiments import flows, picture_data
 from experiments.flows import painter
 from vlm_jax.main import main
 from vlm_jax.tasks.rectified_flow import LogitNormal
+from vlm_jax.text.scene_plan import ScenePlan
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.vision.dit import DiT
 from vlm_jax.vision.unet import UNet
@@ -42,6 +44,14 @@ def unet(num_steps: int = 6000) -> Experiment:
     """Scenes, a U-Net on two cores."""
     network = UNet(widths=(64, 128), num_blocks=(2, 2))
     return _scenes(network, num_steps=num_steps, peak=1e-3)
+
+
+def planned(num_steps: int = 4000) -> Experiment:
+    """The U-Net, told what stands where, which a Transformer writes from the prompt before it paints."""
+    network = UNet(widths=(64, 128), num_blocks=(2, 2))
+    return _scenes(
+        network, num_steps=num_steps, peak=1e-3, plan=ScenePlan(), text_width=192, text_layers=2
+    )
 
 
 def dit(num_steps: int = 6000) -> Experiment:
@@ -70,8 +80,9 @@ def flickr8k(num_steps: int = 100_000) -> Experiment:
 
 
 def smoke() -> Experiment:
-    """Two steps, tiny."""
-    data = picture_data.scenes(batch_size=4, config="tiny", eval_batch_size=2)
+    """Two steps, tiny, behind a plan."""
+    plan = ScenePlan()
+    data = picture_data.scenes(batch_size=4, config="tiny", eval_batch_size=2, plan=plan)
     network = DiT(width=16, num_layers=1, num_heads=2, hidden=16, patch_size=16)
     tiny = painter(
         data,
@@ -82,12 +93,16 @@ def smoke() -> Experiment:
         guidance=3.0,
         text_width=8,
         text_layers=1,
+        plan=plan,
+        planner_layers=1,
     )
     return flows.smoke(tiny)
 
 
-def _scenes(network, *, num_steps: int, peak: float) -> Experiment:
-    data = picture_data.scenes(batch_size=32, train_config="large")
+def _scenes(
+    network, *, num_steps: int, peak: float, plan: ScenePlan | None = None, **fields: Any
+) -> Experiment:
+    data = picture_data.scenes(batch_size=32, train_config="large", plan=plan)
     return painter(
         data,
         network,
@@ -97,8 +112,10 @@ def _scenes(network, *, num_steps: int, peak: float) -> Experiment:
         guidance=3.0,
         times=TIMES,
         best=Best(metric="validation/prompt_holds"),
+        plan=plan,
+        **fields,
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(unet, dit, flickr8k, smoke))
+    sys.exit(main(unet, planned, dit, flickr8k, smoke))

@@ -6,11 +6,17 @@ import flax.linen as nn
 
 from experiments.picture_data import PictureData
 from vlm_jax.decoding.integrators import Euler, Heun, Integrator
-from vlm_jax.language.transformer import TransformerEncoder
-from vlm_jax.models.flow import Flow
+from vlm_jax.decoding.sampling import Sampling
+from vlm_jax.language.plan_encoder import PlanEncoder
+from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
+from vlm_jax.metrics.prompt_holds import PlanHolds
+from vlm_jax.models.flow import Flow, PlannedFlow
+from vlm_jax.tasks.painting import stage_of
 from vlm_jax.tasks.rectified_flow import LogitNormal, RectifiedFlow
+from vlm_jax.text.scene_plan import ScenePlan
 from vlm_jax.train.experiment import Best, Experiment
 from vlm_jax.train.optimizers import AdamW, WarmupCosine
+from vlm_jax.types import NUM_SPECIAL
 
 ABOUT_THE_MIDDLE = LogitNormal()
 HEUN = Heun(num_steps=12, shift=2.0)  # 24 evaluations
@@ -32,24 +38,44 @@ def painter(
     ema_decay: float = 0.999,
     evaluations: int = 4,
     validation_batches: int | None = 4,
+    plan: ScenePlan | None = None,
+    planner_layers: int = 4,
 ) -> Experiment:
     """AdamW with a warm-up and a cosine from `peak`, the gradient's norm clipped at 1, pictures made with a moving average
-    of the parameters. Painting takes longer than learning: of validation only the first `validation_batches` are painted."""
+    of the parameters. Painting takes longer than learning: of validation only the first `validation_batches` are painted.
+
+    With a `plan` the network is told what a decoder of `planner_layers` writes of the prompt, at temperature 0.3."""
     every = -(-num_steps // evaluations)
-    return Experiment(
-        model=Flow(
-            network=network,
-            text_encoder=TransformerEncoder(
-                vocab_size=data.tokenizer.vocab_size,
-                width=text_width,
-                num_layers=text_layers,
-                num_heads=4,
-                hidden=2 * text_width,
+    text_encoder = TransformerEncoder(
+        vocab_size=data.tokenizer.vocab_size,
+        width=text_width,
+        num_layers=text_layers,
+        num_heads=4,
+        hidden=2 * text_width,
+    )
+    model = Flow(network=network, text_encoder=text_encoder, image_shape=image_shape)
+    planning = {}
+    if plan is not None:
+        model = _behind_a_plan(model, plan, planner_layers)
+        planning = {
+            "plan": plan,
+            "plan_metrics": (PlanHolds(),),
+            "planning": Sampling(
+                max_length=plan.length,
+                min_length=plan.length,
+                top_p=0.95,
+                temperature=0.3,
+                stages=(stage_of(plan, NUM_SPECIAL),),
             ),
-            image_shape=image_shape,
-        ),
+        }
+    return Experiment(
+        model=model,
         task=RectifiedFlow(
-            metrics=data.metrics, times=times, integrator=integrator, guidance=guidance
+            metrics=data.metrics,
+            times=times,
+            integrator=integrator,
+            guidance=guidance,
+            **planning,
         ),
         train_data=data.train,
         num_steps=num_steps,
@@ -66,6 +92,30 @@ def painter(
         ),
         best=best,
         checkpoint_every=max(every // 4, 1),
+    )
+
+
+def _behind_a_plan(flow: Flow, plan: ScenePlan, num_layers: int) -> PlannedFlow:
+    """The flow with a decoder as wide as its text encoder, and the network told of objects instead of words."""
+    width = flow.text_encoder.width
+    return PlannedFlow(
+        network=flow.network,
+        text_encoder=flow.text_encoder,
+        image_shape=flow.image_shape,
+        planner=TransformerDecoder(
+            vocab_size=plan.vocab_size + NUM_SPECIAL,
+            width=width,
+            num_layers=num_layers,
+            num_heads=flow.text_encoder.num_heads,
+            hidden=4 * width,
+            max_length=plan.length,
+        ),
+        plan_encoder=PlanEncoder(
+            vocab_size=plan.vocab_size,
+            num_parts=plan.num_parts,
+            width=width,
+            hidden=2 * width,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.datasets import SCALE
 from experiments.image_data import FASHION_MNIST
+from vlm_jax.data.codes import ToPlan
 from vlm_jax.data.held import Held
 from vlm_jax.data.image_transforms import (
     CentreCrop,
@@ -26,6 +27,7 @@ from vlm_jax.data.source import Rows, Source, Tfds
 from vlm_jax.data.text_transforms import ChooseCaption, Keep, Tokenize
 from vlm_jax.metrics.prompt_holds import PromptHolds
 from vlm_jax.report.painted import PaintedGallery
+from vlm_jax.text.scene_plan import ScenePlan
 from vlm_jax.text.tokenizers import WordTokenizer
 from vlm_jax.train.evaluation import Evaluation
 
@@ -68,9 +70,10 @@ def scenes(
     train_config: str | None = None,
     eval_batch_size: int = 50,
     seed: int = 0,
+    plan: ScenePlan | None = None,
 ) -> PictureData:
     """The pictures made here, float32 [64 64 3]. 8,000 / 500 / 1,000 and 500 of unseen pairs; to train on those of
-    `train_config` where it is given ("large": 64,000)."""
+    `train_config` where it is given ("large": 64,000). With a `plan` batches have what stands where as its numbers, `plan` [b m]."""
     splits = ("train", "validation", "test", "test_unseen")
     sources = {split: Tfds("scenes", split, config=config) for split in splits}
     words = WordTokenizer(corpus=sources["train"], vocab_size=64)
@@ -86,6 +89,7 @@ def scenes(
         eval_batch_size=eval_batch_size,
         seed=seed,
         metrics=(PromptHolds(),),
+        plan=plan,
     )
 
 
@@ -131,11 +135,14 @@ def _pipelines(
     eval_batch_size: int,
     seed: int,
     metrics: tuple[Any, ...] = (),
+    plan: ScenePlan | None = None,
 ) -> PictureData:
     """`draw` finds the prompt of a training picture, where its source does not say. What `before` makes of pictures stays in
     memory."""
     tokenize = Tokenize(tokenizer=tokenizer, max_length=max_length, key="prompt", output="text")
-    after = (tokenize, SCALE, Keep(keys=("image", "text")))
+    planned = () if plan is None else (ToPlan(plan=plan),)
+    kept = ("image", "text", *(step.output for step in planned))
+    after = (tokenize, SCALE, *planned, Keep(keys=kept))
 
     def pipeline(split: str) -> Pipeline:
         train = split == "train"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vlm_jax.data.codes import CodesToTarget
+from vlm_jax.data.codes import CodesToTarget, ToPlan
 from vlm_jax.data.encoded import Encoded
 from vlm_jax.data.source import InMemory
 from vlm_jax.text.scene_judge import Scene, SceneObject
@@ -42,16 +42,22 @@ def test_a_plan_stands_before_the_codes_in_tokens_of_its_own():
     beyond = 9 + NUM_SPECIAL
     plan = [beyond + number for number in (3, 11, 17, 33, 36, 44, 59, *7 * [0])]
     assert target.tolist() == [BOS, *plan, 8 + NUM_SPECIAL, NUM_SPECIAL, EOS]
+    alone = ToPlan(plan=ScenePlan(num_objects=2))(example)
+    assert alone["plan"].tolist() == [number - beyond for number in plan]
+    assert alone["image"] is example["image"]
 
 
 @pytest.mark.parametrize(
-    "scene, words",
-    [({}, "'scene'"), ({"scene": '{"objects": [{}]}'}, "CodesToTarget: example 7: not the truth")],
+    "transform", [CodesToTarget(num_codes=9, plan=ScenePlan()), ToPlan(plan=ScenePlan())]
 )
-def test_a_plan_of_no_scene_is_refused_by_name(scene, words):
+@pytest.mark.parametrize(
+    "scene, words",
+    [({}, "'scene'"), ({"scene": '{"objects": [{}]}'}, "{}: example 7: not the truth")],
+)
+def test_a_plan_of_no_scene_is_refused_by_name(transform, scene, words):
     example = {"id": 7, "image": np.array([[8], [0]]), **scene}
-    with pytest.raises((KeyError, ValueError), match=words):
-        CodesToTarget(num_codes=9, plan=ScenePlan())(example)
+    with pytest.raises((KeyError, ValueError), match=words.format(type(transform).__name__)):
+        transform(example)
 
 
 def test_codes_are_not_rescaled():

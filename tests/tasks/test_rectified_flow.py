@@ -1,13 +1,19 @@
 """Rectified flow learns to paint, and refuses what it cannot take."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.invariants.flow_checks import SHAPE, batch_of, networks
 from vlm_jax.decoding.integrators import Euler
-from vlm_jax.language.transformer import TransformerEncoder
-from vlm_jax.models.flow import Flow
+from vlm_jax.decoding.sampling import Sampling
+from vlm_jax.language.plan_encoder import PlanEncoder
+from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
+from vlm_jax.metrics.prompt_holds import PlanHolds
+from vlm_jax.models.flow import Flow, PlannedFlow
 from vlm_jax.tasks.rectified_flow import RectifiedFlow
 from vlm_jax.train.optimizers import Adam
 from vlm_jax.train.state import init_state
@@ -52,6 +58,68 @@ def test_what_no_network_predicts_is_refused():
 def test_a_batch_that_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         RectifiedFlow().check(FLOW, {**batch_of(), **change})
+
+
+class Plan:
+    length, vocab_size = 2, 4
+
+
+PLANNING = Sampling(max_length=2, min_length=2, stages=((2, 4, 7),))
+BEHIND_A_PLAN = RectifiedFlow(plan=Plan(), planning=PLANNING)
+
+
+def planned_flow(vocab_size=8):
+    return PlannedFlow(
+        network=FLOW.network,
+        text_encoder=ENCODER,
+        image_shape=SHAPE,
+        planner=TransformerDecoder(
+            vocab_size=vocab_size, width=8, num_layers=1, num_heads=2, hidden=8
+        ),
+        plan_encoder=PlanEncoder(vocab_size=4, num_parts=2, width=8, hidden=8),
+    )
+
+
+def test_a_plan_that_fits_is_taken():
+    BEHIND_A_PLAN.check(planned_flow(), {**batch_of(), "plan": np.array([[1, 3], [0, 0]])})
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (np.array([[1, 4], [0, 0]]), "from 0 to 4, expected 2 from 0 to 3.*ToPlan"),
+        (np.array([[1, -1], [0, 0]]), "from -1 to 1"),
+        (np.zeros((2, 3), np.int32), r"a plan \(2, 3\)"),
+        (None, "expected 2 from 0 to 3; make it with data.codes.ToPlan"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(plan, message):
+    given = batch_of() if plan is None else {**batch_of(), "plan": plan}
+    with pytest.raises(ValueError, match=message):
+        BEHIND_A_PLAN.check(planned_flow(), given)
+
+
+def test_a_plan_needs_a_model_and_something_that_writes_it():
+    batch = {**batch_of(), "plan": np.zeros((2, 2), np.int32)}
+    with pytest.raises(ValueError, match="the model is a Flow; expected a plan with a PlannedFlow"):
+        BEHIND_A_PLAN.check(FLOW, batch)
+    with pytest.raises(ValueError, match="plan=None and the model is a PlannedFlow"):
+        RectifiedFlow().check(planned_flow(), batch)
+    with pytest.raises(ValueError, match="the planner has vocab_size 9, expected 8"):
+        BEHIND_A_PLAN.check(planned_flow(9), batch)
+    with pytest.raises(ValueError, match="expected both, or neither: planning is what writes"):
+        RectifiedFlow(plan=Plan())
+    with pytest.raises(ValueError, match="plan_metrics .* without a plan"):
+        RectifiedFlow(plan_metrics=(PlanHolds(),))
+    for changes, message in (
+        ({"stages": ((2, 4, 8),)}, r"stages \(\(2, 4, 8\),\), expected \(\(2, 4, 7\),\)"),
+        ({"max_length": 3}, "max_length 3 and min_length 2, expected 2 of both"),
+    ):
+        planning = dataclasses.replace(PLANNING, **changes)
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(BEHIND_A_PLAN, planning=planning).check(planned_flow(), batch)
+    with pytest.raises(ValueError, match="plans of 3 numbers, expected 2 an object"):
+        planned_flow().plan_encoder.init(jax.random.key(0), jnp.zeros((1, 3)), train=False)
 
 
 def test_guidance_is_refused_below_zero():

@@ -1,4 +1,4 @@
-"""The codes of a picture as tokens to generate."""
+"""The codes of a picture, and what stands where in it, as tokens to generate."""
 
 import dataclasses
 from typing import Any
@@ -40,10 +40,26 @@ class CodesToTarget:
             )
         numbers = codes[:, 0]
         if self.plan is not None:
-            try:
-                planned = self.plan.encode(Scene.from_json(text_at(example, "scene", self)))
-            except ValueError as error:
-                raise ValueError(f"CodesToTarget: example {int(example['id'])}: {error}") from error
+            planned = _planned(self.plan, example, self)
             numbers = np.concatenate([planned + self.num_codes, numbers])
         tokens = np.concatenate([[BOS], numbers + NUM_SPECIAL, [EOS]])
         return {**rest, self.output: tokens.astype(np.int32)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToPlan:
+    """The numbers of `plan` (text.scene_plan.ScenePlan) of example["scene"], Int32[m], at `output`."""
+
+    plan: Any
+    output: str = "plan"
+
+    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+        return {**example, self.output: _planned(self.plan, example, self)}
+
+
+def _planned(plan: Any, example: Example, transform: Any) -> np.ndarray:
+    try:
+        return plan.encode(Scene.from_json(text_at(example, "scene", transform)))
+    except ValueError as error:
+        name = type(transform).__name__
+        raise ValueError(f"{name}: example {int(example['id'])}: {error}") from error

@@ -51,6 +51,14 @@ def keys_of_samples(key: Array, rows: int, samples: int) -> Array:
     return jax.vmap(fold, (0, None))(row_keys, jnp.arange(samples)).reshape(-1)
 
 
+def halves(key: Array) -> tuple[Array, Array]:
+    """Two keys of one, or two of each where there is one a row, [rows] each: for what is drawn one after the other."""
+    first, second = (
+        jax.random.split(key) if key.ndim == 0 else jax.vmap(jax.random.split, out_axes=1)(key)
+    )
+    return first, second
+
+
 def tile(tree: Any, times: int, batch_size: int) -> Any:
     """Repeats each row of every leaf: [[1], [2]], times 2 -> [[1], [1], [2], [2]]."""
 

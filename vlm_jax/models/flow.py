@@ -2,9 +2,9 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from vlm_jax.types import Batch, Features
+from vlm_jax.types import BOS, NUM_SPECIAL, Batch, Cache, Features
 
 PREDICTIONS = ("velocity", "picture")
 LEAST_LEFT = 0.05  # of the path, where a picture is made a velocity
@@ -59,3 +59,45 @@ class Flow(nn.Module, kw_only=True):
             return found
         left = jnp.maximum(1.0 - time, LEAST_LEFT)[:, None, None, None]
         return (found - image) / left
+
+
+class PlannedFlow(Flow, kw_only=True):
+    """A flow whose network is told what stands where, and not the prompt, which a planner turns into that before.
+
+        batch["text"] -> text_encoder -> memory --> planner --> a plan, one number after another
+        batch["plan"] -> plan_encoder -> objects --+
+        batch["image"], batch["time"] -------------+-- network --> velocity
+
+    A plan is [b m] numbers of a text.scene_plan.ScenePlan, of which number k is token NUM_SPECIAL + k of the planner, a
+    decoder. The two halves share no parameters. After Gafni et al. 2022 (Make-A-Scene, arXiv 2203.13131), section 3.1,
+    where a layout that is a sequence of tokens precedes the picture.
+    """
+
+    planner: nn.Module
+    plan_encoder: nn.Module
+
+    def __call__(
+        self, batch: Batch, *, train: bool
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b m v"]]:
+        """The velocity, of a network that is told batch["told"] [b m], or else batch["plan"]; and the logits of each token of
+        batch["plan"], given the prompt and those before it."""
+        plan = batch["plan"]
+        time = batch.get("time", jnp.zeros(batch["image"].shape[0]))
+        told = self.told(batch.get("told", plan), train=train)
+        velocity = self.velocity(batch["image"], time, told, train=train)
+        before = jnp.pad(plan[:, :-1] + NUM_SPECIAL, ((0, 0), (1, 0)), constant_values=BOS)
+        return velocity, self.planner(before, self.encode(batch, train=train), train=train)
+
+    def told(self, plans: Int[Array, "b m"], *, train: bool) -> Features:
+        """What the network is told of plans."""
+        return self.plan_encoder(plans, train=train)
+
+    def initial_cache(self, memory: Features, batch_size: int, max_length: int) -> Cache:
+        """What `step` starts from."""
+        return self.planner.initial_cache(memory, batch_size, max_length)
+
+    def step(
+        self, token: Int[Array, "b"], cache: Cache, memory: Features
+    ) -> tuple[Float[Array, "b v"], Cache]:
+        """Logits of the token of the plan after `token`; the first is BOS."""
+        return self.planner.step(token, cache, memory)

@@ -35,10 +35,13 @@ class Painting(Measured):
     With a `ranking` (ranking.py) of `candidates` pictures the best is shown, for each of the `num_samples`.
 
     A metric is given one picture, uint8 [h w c], and `references[id][metric.reference]`; of the reference "picture", the
-    real one of the batch.
+    real one of the batch. With a `plan` (text.scene_plan.ScenePlan), which is written before a picture, `plan_metrics` are given
+    what was planned, a Scene or None.
     """
 
     metrics: tuple[Metric, ...] = ()
+    plan: Any = None
+    plan_metrics: tuple[Metric, ...] = ()
     prompt_dropout: float = 0.1
     num_samples: int = 1  # a prompt
     ranking: Callable[[Array, Array], Array] | None = None  # (pictures, prompts) -> Float[b]
@@ -58,6 +61,19 @@ class Painting(Measured):
                 f"candidates is {self.candidates} with ranking {self.ranking}; expected 1, or more with a ranking that says "
                 "which is the best: ranking.CaptionLikelihood(...)"
             )
+        if self.plan is None and self.plan_metrics:
+            raise ValueError(
+                f"given plan_metrics {self.plan_metrics} without a plan; leave them out, or try plan=ScenePlan()"
+            )
+
+    @property
+    def num_planned(self) -> int:
+        """Tokens of the plan of a picture."""
+        return 0 if self.plan is None else self.plan.length
+
+    def named_metrics(self) -> list[tuple[str, Any]]:
+        more = [(f"plan {number}", metric) for number, metric in enumerate(self.plan_metrics)]
+        return [*super().named_metrics(), *more]
 
     def shown(self, image: Array) -> Array:
         """[0, 1] of pictures on the scale of the batches; what lies beyond is cut off."""
@@ -91,9 +107,13 @@ class Painting(Measured):
     def with_dropped_prompts(self, batch: Batch, key: jax.Array) -> Batch:
         """The batch with some of its prompts empty, each row by itself. For training; `key` is rngs["noise"], or one
         folded out of it."""
-        dropped = jax.random.bernoulli(key, self.prompt_dropout, batch["text"].shape[:1])
+        dropped = self.dropped(batch, key)
         text = jnp.where(dropped[:, None], no_prompt(batch["text"]), batch["text"])
         return {**batch, "text": text}
+
+    def dropped(self, batch: Batch, key: jax.Array) -> Array:
+        """Bool[b]: the rows of a batch of training that are to go without a prompt."""
+        return jax.random.bernoulli(key, self.prompt_dropout, batch["text"].shape[:1])
 
     def condition(self, model: Any, variables: Variables, batch: Batch) -> Features:
         """What `model.encode` makes of the prompts, for `predict`. Between two prompts, where the batch has another,
@@ -137,7 +157,9 @@ class Painting(Measured):
         )
 
     def judged(self, metric: Metric, example: dict[str, Any], sample: int) -> Any:
-        """What of an example the metric is given: the picture."""
+        """What of an example the metric is given: the picture, or what was planned."""
+        if metric in self.plan_metrics:
+            return self.plan.decode(example["plans"][sample])
         return example["pictures"][sample]
 
     def _with_gold(
@@ -150,6 +172,28 @@ class Painting(Measured):
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         """Of the pictures that the model makes, a row each."""
         return jax.ShapeDtypeStruct(batch["image"].shape, jnp.float32)
+
+    def check_planning(self, planning: Any) -> None:
+        """Refuses a plan without a `planning` that writes it, and a planning without a plan."""
+        if (self.plan is None) != (planning is None):
+            raise ValueError(
+                f"{type(self).__name__} was given plan={self.plan} and planning={planning}; expected both, or neither: "
+                "planning is what writes the plan, such as Sampling(max_length=plan.length, ...)"
+            )
+
+    def check_written(self, planning: Any, first: int) -> None:
+        """Refuses a planning that writes anything but the plan, whose tokens go from `first` on."""
+        given, expected = planning.stages, (stage_of(self.plan, first),)
+        if given != expected:
+            raise ValueError(
+                f"planning has stages {given}, expected {expected}: the tokens of a plan"
+            )
+        given = (planning.max_length, planning.min_length)
+        if given != (self.num_planned, self.num_planned):
+            raise ValueError(
+                f"planning has max_length {given[0]} and min_length {given[1]}, expected {self.num_planned} of both, the "
+                "tokens of a plan"
+            )
 
     def check(self, model: Any, batch: Batch) -> None:
         if self.ranking is not None:  # what it lacks is said now, and not after the training
@@ -167,6 +211,11 @@ class Painting(Measured):
                 f"with mean {self.mean} and std {self.std} of the task the pictures of the batch reach from "
                 f"{image.min():.3g} to {image.max():.3g}, expected 0 to 1; give the task what the pipeline's Normalise has"
             )
+
+
+def stage_of(plan: Any, first: int) -> tuple[int, int, int]:
+    """`Sampling.stages` of a plan whose tokens go from `first` on: how many are written, and from which to which."""
+    return plan.length, first, first + plan.vocab_size - 1
 
 
 def no_prompt(text: Array) -> Array:

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding import guidance
-from vlm_jax.decoding.base import keys_of_samples, tile
+from vlm_jax.decoding.base import halves, keys_of_samples, tile
 from vlm_jax.decoding.integrators import Heun, Integrator
 from vlm_jax.metrics.base import Mean
-from vlm_jax.tasks.base import Aux
+from vlm_jax.tasks.base import Aux, softmax_cross_entropy
+from vlm_jax.tasks.generation import write
 from vlm_jax.tasks.painting import Painted, Painting, no_prompt
-from vlm_jax.types import Array, Batch, Variables
+from vlm_jax.types import NUM_SPECIAL, Array, Batch, Features, Variables
 
 
 class Times(Protocol):
@@ -53,15 +54,22 @@ class RectifiedFlow(Painting):
     without the prompt, plus g times what the prompt changes: 1 is without guidance (Ho and Salimans 2022).
 
     In an evaluation noise and time of a row follow from its id, and are the same at every step of training.
+
+    With a `plan` (text.scene_plan.ScenePlan), of a model that is a PlannedFlow, the network is told batch["plan"] [b m], made by
+    data.codes.ToPlan, in place of the prompt; what it goes without for the sake of guidance is then the plan. The cross-entropy
+    of the plan given the prompt, in nats per number, is minimised beside; its mean is "plan_loss". A prediction first writes a
+    plan with `planning`, without guidance, and then paints what it wrote.
     """
 
     times: Times = LogitNormal()
     integrator: Integrator = Heun()
     guidance: float = 3.0
+    planning: Any = None
 
     def __post_init__(self):
         super().__post_init__()
         guidance.check(self.guidance, self.prompt_dropout)
+        self.check_planning(self.planning)
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -69,21 +77,32 @@ class RectifiedFlow(Painting):
         picture, rows = batch["image"], batch["valid"].shape[0]
         if train:
             keys = jax.random.split(jax.random.fold_in(rngs["noise"], 0), rows)
-            batch = self.with_dropped_prompts(batch, jax.random.fold_in(rngs["noise"], 1))
+            batch = self._without(batch, jax.random.fold_in(rngs["noise"], 1))
         else:
             keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(batch["id"])
         place = jax.vmap(self.on_path)(keys, picture)
         state = [name for name in variables if name != "params"] if train else []
-        velocity, updated = model.apply(
+        found, updated = model.apply(
             variables,
             {**batch, "image": place.image, "time": place.time},
             train=train,
             rngs=rngs,
             mutable=state,
         )
+        velocity, logits = (found, None) if self.plan is None else found
         error = jnp.square(velocity - place.velocity).mean((1, 2, 3))
-        loss = Mean.of(error, batch["valid"])
-        return loss.total / jnp.maximum(loss.count, 1.0), Aux({"loss": loss}, updated)
+        metrics = {"loss": Mean.of(error, batch["valid"])}
+        if self.plan is not None:
+            nll = softmax_cross_entropy(logits, batch["plan"] + NUM_SPECIAL).mean(1)
+            metrics["plan_loss"] = Mean.of(nll, batch["valid"])
+        total = sum(each.total for each in metrics.values())
+        return total / jnp.maximum(metrics["loss"].count, 1.0), Aux(metrics, updated)
+
+    def _without(self, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with nothing to go by in some of its rows."""
+        if self.plan is None:
+            return self.with_dropped_prompts(batch, key)
+        return {**batch, "told": jnp.where(self.dropped(batch, key)[:, None], 0, batch["plan"])}
 
     def on_path(self, key: jax.Array, picture: Array) -> "Place":
         """A place on the way from noise to one picture [h w c], both drawn by the key."""
@@ -96,7 +115,13 @@ class RectifiedFlow(Painting):
     def predict(self, model: Any, variables: Variables, batch: Batch, key: jax.Array) -> Painted:
         """`num_samples` pictures a row. The noise of one depends on (key, row, sample) and on nothing else."""
         rows, samples = batch["valid"].shape[0], self.num_made
-        memory = tile(self.condition(model, variables, batch), samples, rows)
+        memory, plans = self.condition(model, variables, batch), None
+        if self.plan is None:
+            told = tile(memory, samples, rows)
+        else:
+            planning_key, key = halves(key)
+            plans = self._write(model, variables, memory, planning_key)  # [b s m]
+            told = self._told(model, variables, plans)
         start = noise(key, rows, samples, model.image_shape)  # [b*s h w c]
 
         def velocity(image, time, memory):
@@ -104,13 +129,15 @@ class RectifiedFlow(Painting):
             return model.apply(variables, image, time, memory, train=False, method="velocity")
 
         if self.guidance == 1.0:
-            found = self.integrator(lambda x, t: velocity(x, t, memory), start)
+            found = self.integrator(lambda x, t: velocity(x, t, told), start)
         else:
-            nothing = {**batch, "text": no_prompt(batch["text"])}
-            empty = model.apply(variables, nothing, train=False, method="encode")
-            both = jax.tree.map(
-                lambda *parts: jnp.concatenate(parts), memory, tile(empty, samples, rows)
-            )
+            if self.plan is None:
+                nothing = {**batch, "text": no_prompt(batch["text"])}
+                empty = model.apply(variables, nothing, train=False, method="encode")
+                empty = tile(empty, samples, rows)
+            else:
+                empty = self._told(model, variables, jnp.zeros_like(plans))
+            both = jax.tree.map(lambda *parts: jnp.concatenate(parts), told, empty)
 
             def guided(x, t):
                 given, without = jnp.split(velocity(jnp.concatenate([x, x]), t, both), 2)
@@ -118,10 +145,27 @@ class RectifiedFlow(Painting):
 
             found = self.integrator(guided, start)
         images = self.shown(found).reshape(rows, samples, *model.image_shape)
-        return self.best(Painted(images=images), batch)
+        return self.best(Painted(images=images, plans=plans), batch)
+
+    def _write(self, model: Any, variables: Variables, memory: Features, key: jax.Array) -> Array:
+        planning = dataclasses.replace(self.planning, num_results=self.num_made)
+        rows = memory.mask.shape[0]
+        written = write(model, variables, memory, planning, batch_size=rows, key=key)
+        return written.tokens - NUM_SPECIAL
+
+    def _told(self, model: Any, variables: Variables, plans: Array) -> Features:
+        plans = plans.reshape(-1, plans.shape[-1])
+        return model.apply(variables, plans, train=False, method="told")
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)
+        if (self.plan is None) != (not hasattr(model, "planner")):
+            raise ValueError(
+                f"the task has plan={self.plan} and the model is a {type(model).__name__}; expected a plan with a PlannedFlow, "
+                "or none with a Flow"
+            )
+        if self.plan is not None:
+            self._check_plan(model, batch)
         shape, expected = np.shape(batch["image"])[1:], tuple(model.image_shape)
         if shape != expected:
             raise ValueError(
@@ -131,6 +175,21 @@ class RectifiedFlow(Painting):
         if largest >= vocab_size:
             raise ValueError(
                 f"a prompt has token {largest}, expected less than the text encoder's vocab_size {vocab_size}"
+            )
+
+    def _check_plan(self, model: Any, batch: Batch) -> None:
+        if model.planner.vocab_size != self.plan.vocab_size + NUM_SPECIAL:
+            raise ValueError(
+                f"the planner has vocab_size {model.planner.vocab_size}, expected {self.plan.vocab_size + NUM_SPECIAL}: the "
+                f"{self.plan.vocab_size} numbers of a plan and {NUM_SPECIAL} tokens that are none"
+            )
+        self.check_written(self.planning, NUM_SPECIAL)
+        given = np.asarray(batch["plan"]) if "plan" in batch else np.zeros((1, 0), np.int32)
+        inside = (given >= 0) & (given < self.plan.vocab_size)
+        if given.shape[1] != self.num_planned or not inside.all():
+            raise ValueError(
+                f"the batch has a plan {given.shape} of numbers from {given.min(initial=0)} to {given.max(initial=0)}, expected "
+                f"{self.num_planned} from 0 to {self.plan.vocab_size - 1}; make it with data.codes.ToPlan"
             )
 
 

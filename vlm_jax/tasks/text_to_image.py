@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vlm_jax.decoding import guidance
-from vlm_jax.decoding.base import Decoded, keys_of_samples, tile
+from vlm_jax.decoding.base import Decoded, halves, keys_of_samples, tile
 from vlm_jax.decoding.masked import MASK, least, masked_share
-from vlm_jax.metrics.base import Mean, Metric
+from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
 from vlm_jax.tasks.generation import Generation, write
-from vlm_jax.tasks.painting import Painted, Painting, no_prompt
+from vlm_jax.tasks.painting import Painted, Painting, no_prompt, stage_of
 from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Array, Batch, Features, Variables
 
 
@@ -27,16 +27,13 @@ class TextToImage(Painting):
 
     With a `plan` of m tokens (text.scene_plan.ScenePlan) what stands where is written before the codes: batch["target"]
     [b m+n+2], made by CodesToTarget of the same plan; `decoding` writes m + n + 1 tokens in the `stages` of `stages_of`, and the
-    loss is a mean over both, not to be compared with that of codes alone. `plan_metrics` are given what was planned, a Scene
-    or None. In training the code of a cell that no object of the plan reaches counts `background_weight` (what is painted
-    there is noise to a prompt, and most of a picture).
+    loss is a mean over both, not to be compared with that of codes alone. In training the code of a cell that no object of the
+    plan reaches counts `background_weight` (what is painted there is noise to a prompt, and most of a picture).
     """
 
     tokenizer: Any
     decoding: Any
     guidance: float = 1.0
-    plan: Any = None
-    plan_metrics: tuple[Metric, ...] = ()
     background_weight: float = 1.0
 
     def __post_init__(self):
@@ -47,24 +44,14 @@ class TextToImage(Painting):
                 f"{type(self).__name__}(decoding={self.decoding}): expected a decoding that writes num_samples pictures a "
                 "prompt, by its field num_results; try Sampling(temperature=0) in the place of Greedy"
             )
-        if self.plan is None and (self.plan_metrics or self.background_weight != 1.0):
+        if self.plan is None and self.background_weight != 1.0:
             raise ValueError(
-                f"given plan_metrics {self.plan_metrics} and background_weight {self.background_weight} without a plan; leave "
-                "them out, or try plan=ScenePlan()"
+                f"given background_weight {self.background_weight} without a plan; leave it out, or try plan=ScenePlan()"
             )
         if not 0.0 < self.background_weight <= 1.0:
             raise ValueError(
                 f"background_weight is {self.background_weight}, expected 0 < background_weight <= 1"
             )
-
-    def named_metrics(self) -> list[tuple[str, Any]]:
-        more = [(f"plan {number}", metric) for number, metric in enumerate(self.plan_metrics)]
-        return [*super().named_metrics(), *more]
-
-    def judged(self, metric: Metric, example: dict[str, Any], sample: int) -> Any:
-        if metric in self.plan_metrics:
-            return self.plan.decode(example["plans"][sample])
-        return super().judged(metric, example, sample)
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -109,11 +96,6 @@ class TextToImage(Painting):
             empty=empty,
             guidance=self.guidance,
         )
-
-    @property
-    def num_planned(self) -> int:
-        """Tokens that are written before the codes."""
-        return 0 if self.plan is None else self.plan.length
 
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         def paint(batch):
@@ -201,10 +183,7 @@ def stages_of(plan: Any, places: int, codes: int) -> tuple[tuple[int, int, int],
     if plan is None:
         return ()
     beyond = _beyond(codes)
-    return (
-        (plan.length, beyond, beyond + plan.vocab_size - 1),
-        (places, NUM_SPECIAL, beyond - 1),
-    )
+    return stage_of(plan, beyond), (places, NUM_SPECIAL, beyond - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,11 +204,7 @@ class MaskedTextToImage(TextToImage):
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.plan is None) != (self.planning is None):
-            raise ValueError(
-                f"MaskedTextToImage was given plan={self.plan} and planning={self.planning}; expected both, or neither: "
-                "planning is what writes the plan, such as Sampling(max_length=plan.length, ...)"
-            )
+        self.check_planning(self.planning)
 
     def loss(
         self, model: Any, variables: Variables, batch: Batch, *, rngs: dict, train: bool
@@ -285,8 +260,7 @@ class MaskedTextToImage(TextToImage):
         return self._fill_in(read, decoding, memory, empty, memory.mask.shape[0], key)
 
     def _write_planned(self, model, variables, memory, empty, key) -> Decoded:
-        split = jax.random.split if key.ndim == 0 else jax.vmap(jax.random.split, out_axes=1)
-        planning_key, key = split(key)
+        planning_key, key = halves(key)
         rows, samples = memory.mask.shape[0], self.num_made
         planned = self._one_by_one(self.planning, model, variables, memory, empty, planning_key)
         plans = planned.tokens.reshape(rows * samples, -1)
@@ -342,23 +316,11 @@ class MaskedTextToImage(TextToImage):
             )
 
     def _check_stages(self, places: int, codes: int) -> None:
-        given = () if self.planning is None else self.planning.stages
-        expected = stages_of(self.plan, places, codes)[:1]
-        if given != expected:
-            raise ValueError(
-                f"planning has stages {given}, expected {expected}: the tokens of a plan"
-            )
+        if self.planning is not None:
+            self.check_written(self.planning, _beyond(codes))
 
     def _check_length(self, places: int) -> None:
         if self.decoding.max_length != places:
             raise ValueError(
                 f"decoding has max_length {self.decoding.max_length}, expected {places}: a code for each place"
-            )
-        if self.planning is None:
-            return
-        given = (self.planning.max_length, self.planning.min_length)
-        if given != (self.num_planned, self.num_planned):
-            raise ValueError(
-                f"planning has max_length {given[0]} and min_length {given[1]}, expected {self.num_planned} of both, the "
-                "tokens of a plan"
             )

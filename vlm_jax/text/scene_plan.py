@@ -41,6 +41,11 @@ class ScenePlan:
     def length(self) -> int:
         return len(PARTS) * self.num_objects
 
+    @property
+    def num_parts(self) -> int:
+        """Numbers of an object."""
+        return len(PARTS)
+
     def encode(self, scene: Scene) -> np.ndarray:
         """Int32[length]."""
         if len(scene.objects) > self.num_objects:
