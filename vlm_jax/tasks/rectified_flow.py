@@ -131,12 +131,7 @@ class RectifiedFlow(Painting):
         if self.guidance == 1.0:
             found = self.integrator(lambda x, t: velocity(x, t, told), start)
         else:
-            if self.plan is None:
-                nothing = {**batch, "text": no_prompt(batch["text"])}
-                empty = model.apply(variables, nothing, train=False, method="encode")
-                empty = tile(empty, samples, rows)
-            else:
-                empty = self._told(model, variables, jnp.zeros_like(plans))
+            empty = self._nothing(model, variables, batch, plans)
             both = jax.tree.map(lambda *parts: jnp.concatenate(parts), told, empty)
 
             def guided(x, t):
@@ -156,6 +151,16 @@ class RectifiedFlow(Painting):
     def _told(self, model: Any, variables: Variables, plans: Array) -> Features:
         plans = plans.reshape(-1, plans.shape[-1])
         return model.apply(variables, plans, train=False, method="told")
+
+    def _nothing(
+        self, model: Any, variables: Variables, batch: Batch, plans: Array | None
+    ) -> Features:
+        """What the network is told of no prompt, or of no plan, for every picture that is made."""
+        if plans is not None:
+            return self._told(model, variables, jnp.zeros_like(plans))
+        nothing = {**batch, "text": no_prompt(batch["text"])}
+        empty = model.apply(variables, nothing, train=False, method="encode")
+        return tile(empty, self.num_made, batch["valid"].shape[0])
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)
