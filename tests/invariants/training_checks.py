@@ -100,13 +100,13 @@ def check_accumulated_gradients_are_those_of_the_batch(t):
 
 
 def check_the_average_follows_its_formula_and_is_what_is_evaluated(t):
-    """C2.27: ema = decay ema + (1 - decay) params."""
+    """C2.27: of the params after each step, with weights 1, decay, decay^2 ... from the last back; none of the initial ones."""
     optimizer = Sgd(learning_rate=1.0, ema_decay=0.75)
-    state = t.state(optimizer)
-    expected = state.params
+    state, weighed = t.state(optimizer), jax.tree.map(jnp.zeros_like, t.state(optimizer).params)
     for position in range(3):
         state, _ = t.step(state, batch(position), optimizer)
-        expected = jax.tree.map(lambda e, p: 0.75 * e + 0.25 * p, expected, state.params)
+        weighed = jax.tree.map(lambda w, p: 0.75 * w + p, weighed, state.params)
+    expected = jax.tree.map(lambda w: w / (1 + 0.75 + 0.75**2), weighed)
     _close(state.ema, expected, rtol=1e-5, atol=1e-6)
     _close(state.eval_variables["params"], expected, rtol=1e-5, atol=1e-6)
 

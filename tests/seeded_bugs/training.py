@@ -25,7 +25,12 @@ def _(real):
 
 @bug("the average's decay is turned round", "training", (steps, "moving_average"))
 def _(real):
-    return lambda average, params, decay: real(average, params, 1 - decay)
+    return lambda average, params, decay, count: real(average, params, 1 - decay, count)
+
+
+@bug("the average keeps a share of the initial parameters", "training", (steps, "moving_average"))
+def _(real):
+    return lambda average, params, decay, count: real(average, params, decay, 10**6)
 
 
 @bug("everything decays", "training", (optimizers.Optimizer, "decayed"))

@@ -193,11 +193,17 @@ def test_the_average_is_its_closed_form_and_is_what_evaluation_uses():
     optimizer = Sgd(learning_rate=0.3, ema_decay=decay)
     state, _ = start(optimizer=optimizer)
     step = compiled(optimizer=optimizer)
-    expected = jax.tree.map(np.float64, state.params)
+    passed = []
     for position in range(3):
         state, _ = step(state, batch(position), KEY)
-        expected = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, expected, state.params)
-    assert_close(state.ema, expected, 1e-6)
+        passed.append(jax.tree.map(np.float64, state.params))
+        expected = jax.tree.map(
+            lambda *each: np.average(
+                each, axis=0, weights=[decay**k for k in range(len(each))][::-1]
+            ),
+            *passed,
+        )
+        assert_close(state.ema, expected, 1e-6)
     assert state_hash(state.eval_variables["params"]) == state_hash(state.ema)
     assert state_hash(state.ema) != state_hash(state.params)
 
@@ -220,9 +226,15 @@ def test_average_and_moments_stay_float32_under_bfloat16_parameters():
 def test_the_average_of_bfloat16_parameters_does_not_stagnate():
     decay, params = 0.9999, jnp.ones((), jnp.bfloat16)
     found = jax.lax.fori_loop(
-        0, 10_000, lambda _, a: moving_average(a, params, decay), float32(params) - 1
+        0, 10_000, lambda _, a: moving_average(a, params, decay, 10**6), float32(params) - 1
     )
     np.testing.assert_allclose(found, 1 - decay**10_000, rtol=1e-3)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.9999])
+def test_the_first_average_is_of_the_first_step_alone(decay):
+    found = moving_average(jnp.float32(7.0), jnp.float32(2.0), decay, 1)
+    np.testing.assert_allclose(found, 2.0, rtol=1e-6)
 
 
 def test_a_step_with_nan_changes_nothing_and_the_state_stands_still():

@@ -157,7 +157,7 @@ class Optimizer:
         tuple[str, float], ...
     ] = ()  # (rule, factor of the learning rate); first match wins
     ema_decay: float | None = (
-        None  # keep average = decay average + (1 - decay) params, from the initial params
+        None  # keep a mean of the params, those of k steps ago with the weight decay^k; evaluation uses it
     )
     accumulate: int = 1  # micro-batches a step; the update is the one of the whole batch
     max_norm: float | None = None  # of the weights that enter one output unit, after every update

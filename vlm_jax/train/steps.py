@@ -4,6 +4,7 @@ The gradient of a batch is a sum over what the loss counts (tokens, examples) di
 micro-batches, devices and the undivided batch agree. Means of means do not.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -73,7 +74,7 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay is not None:
-            ema = moving_average(ema, params, ema_decay)
+            ema = moving_average(ema, params, ema_decay, state.step + 1)
 
         halted = state.skipped > max_skips
         skipped = jnp.where(halted, state.skipped, jnp.where(finite, 0, state.skipped + 1))
@@ -190,9 +191,16 @@ def rng_keys(key: jax.Array) -> dict[str, jax.Array]:
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(RNG_NAMES)}
 
 
-def moving_average(average: Any, params: Any, decay: float) -> Any:
-    """decay average + (1 - decay) params, in the float32 of the average."""
-    return jax.tree.map(lambda a, p: a + (1.0 - decay) * (p.astype(a.dtype) - a), average, params)
+def moving_average(average: Any, params: Any, decay: float, count: Array | int) -> Any:
+    """The mean of the parameters after each of `count` steps, those of k steps ago with the weight decay^k, from the mean
+    before the last: average + (1 - decay) / (1 - decay^count) (params - average), in the float32 of the average.
+
+    What the average was before the first step has no weight, as in Kingma and Ba 2015 (Adam), section 3. At a decay of 0.999 initial
+    parameters would still weigh 1/20 after 3,000 steps.
+    """
+    kept = 1.0 if decay == 0 else -jnp.expm1(count * math.log(decay))
+    weight = (1.0 - decay) / kept
+    return jax.tree.map(lambda a, p: a + weight * (p.astype(a.dtype) - a), average, params)
 
 
 def split(x: Array, parts: int) -> Array:
