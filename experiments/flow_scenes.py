@@ -107,7 +107,6 @@ def _scenes(
     plan: ScenePlan | None = None,
     **fields: Any,
 ) -> Experiment:
-    """Without a moving average: the schedule ends at 0, and a mean over a quarter of the steps lags behind."""
     data = picture_data.scenes(batch_size=32, train_config="large", plan=plan)
     return painter(
         data,
@@ -118,7 +117,6 @@ def _scenes(
         guidance=guidance,
         times=TIMES,
         best=Best(metric="validation/prompt_holds"),
-        ema_decay=None,
         plan=plan,
         **fields,
     )

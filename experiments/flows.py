@@ -35,14 +35,15 @@ def painter(
     text_width: int = 128,
     text_layers: int = 2,
     best: Best | None = None,
-    ema_decay: float | None = 0.999,
+    ema_decay: float | None = None,
     evaluations: int = 4,
     validation_batches: int | None = 4,
     plan: ScenePlan | None = None,
     planner_layers: int = 4,
 ) -> Experiment:
-    """AdamW with a warm-up and a cosine from `peak`, the gradient's norm clipped at 1, pictures made with a moving average
-    of the parameters where there is an `ema_decay`. Painting takes longer than learning: of validation only the first `validation_batches` are painted.
+    """AdamW with a warm-up and a cosine from `peak` to 0, the gradient's norm clipped at 1, pictures made with a moving
+    average of the parameters where there is an `ema_decay`: in a few thousand steps a mean over the last thousand lags behind.
+    Painting takes longer than learning: of validation only the first `validation_batches` are painted.
 
     With a `plan` the network is told what a decoder of `planner_layers` writes of the prompt, at temperature 0.3."""
     every = -(-num_steps // evaluations)
