@@ -4,6 +4,7 @@ parts of a small one.
 A toy's plan is of two numbers of one object: which colour, and always 3; what it shows is the colour.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -16,10 +17,9 @@ from tests.invariants.flow_checks import (
     ROWS,
     SHAPE,
     SHOWN,
-    TEXT,
     WORD,
     Known,
-    batch_of,
+    many,
     networks,
     on_scale,
 )
@@ -111,7 +111,7 @@ class KnowsPlans(Known):
 
 
 def planned(rows=2):
-    batch = batch_of(np.resize(TEXT, (rows, TEXT.shape[1])))
+    batch = many(rows)
     numbers = [NUMBERS[int(word)] for word in batch["text"][:, 1]]
     return {**batch, "plan": jnp.array([(number, LAST) for number in numbers])}
 
@@ -196,7 +196,7 @@ def check_guidance_goes_from_no_plan_beyond_the_written_one():
 
 def check_plans_are_drawn_for_each_sample():
     """Of a row the same in a longer batch; `sure` is little enough that both colours come."""
-    drawing = PLANNING.__class__(**{**vars(PLANNING), "temperature": 1.0})
+    drawing = dataclasses.replace(PLANNING, temperature=1.0)
     model, key = KnowsPlans(sure=0.0), jax.random.key(0)
 
     def plans(rows):

@@ -9,7 +9,9 @@ def _named(check):
     return check.__name__[6:]
 
 
-@pytest.mark.parametrize("check", flow_checks.TASK_CHECKS, ids=_named)
+@pytest.mark.parametrize(
+    "check", (*flow_checks.TASK_CHECKS, *planned_flow_checks.TASK_CHECKS), ids=_named
+)
 def test_the_task(check):
     check()
 
@@ -26,11 +28,6 @@ def test_the_networks(check, networks):
 
 def test_gradients_reach_every_parameter(networks):
     flow_checks.check_gradients_reach_every_parameter(networks)
-
-
-@pytest.mark.parametrize("check", planned_flow_checks.TASK_CHECKS, ids=_named)
-def test_the_task_behind_a_plan(check):
-    check()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from tests.invariants import planned_flow_checks
+from tests.seeded_bugs.flow import everywhere
 from tests.seeded_bugs.harness import Room, bug
 from vlm_jax.decoding import guidance
 from vlm_jax.language import plan_encoder
@@ -81,14 +82,7 @@ def _(real):
     return lambda logits, labels: real(logits[:, :1], labels[:, :1])
 
 
-@bug("the plan's loss counts rows that fill the batch", TASK, (rectified_flow, "Mean"))
-def _(real):
-    class Everywhere:
-        @staticmethod
-        def of(values, mask=None):
-            return real.of(values)
-
-    return Everywhere
+bug("the plan's loss counts rows that fill the batch", TASK, (rectified_flow, "Mean"))(everywhere)
 
 
 @bug("guidance away from the written plan", TASK, (guidance, "guide"))

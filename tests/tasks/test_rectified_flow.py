@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.invariants.flow_checks import SHAPE, batch_of, networks
+from tests.invariants.planned_flow_checks import PLANNING, Plan
 from vlm_jax.decoding.integrators import Euler
-from vlm_jax.decoding.sampling import Sampling
 from vlm_jax.language.plan_encoder import PlanEncoder
 from vlm_jax.language.transformer import TransformerDecoder, TransformerEncoder
 from vlm_jax.metrics.prompt_holds import PlanHolds
@@ -60,11 +60,6 @@ def test_a_batch_that_does_not_fit_is_refused(change, message):
         RectifiedFlow().check(FLOW, {**batch_of(), **change})
 
 
-class Plan:
-    length, vocab_size = 2, 4
-
-
-PLANNING = Sampling(max_length=2, min_length=2, stages=((2, 4, 7),))
 BEHIND_A_PLAN = RectifiedFlow(plan=Plan(), planning=PLANNING)
 
 

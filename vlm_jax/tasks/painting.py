@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vlm_jax.decoding.base import Decoded
 from vlm_jax.metrics.base import Metric, stats_of
 from vlm_jax.tasks.base import Measured
+from vlm_jax.tasks.generation import write
 from vlm_jax.types import BOS, EOS, PAD, Array, Batch, Features, References, Variables
 
 
@@ -172,6 +174,27 @@ class Painting(Measured):
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         """Of the pictures that the model makes, a row each."""
         return jax.ShapeDtypeStruct(batch["image"].shape, jnp.float32)
+
+    def one_by_one(
+        self,
+        sampling: Any,
+        model: Any,
+        variables: Variables,
+        memory: Features,
+        key: jax.Array,
+        **guided: Any,
+    ) -> Decoded:
+        """`num_made` texts for each row of the memory, written token after token; `guided` are the arguments of
+        generation.write for guidance."""
+        return write(
+            model,
+            variables,
+            memory,
+            dataclasses.replace(sampling, num_results=self.num_made),
+            batch_size=memory.mask.shape[0],
+            key=key,
+            **guided,
+        )
 
     def check_planning(self, planning: Any) -> None:
         """Refuses a plan without a `planning` that writes it, and a planning without a plan."""

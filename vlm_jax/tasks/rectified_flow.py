@@ -15,8 +15,8 @@ from vlm_jax.decoding.base import halves, keys_of_samples, tile
 from vlm_jax.decoding.integrators import Heun, Integrator
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
-from vlm_jax.tasks.generation import write
 from vlm_jax.tasks.painting import Painted, Painting, no_prompt
+from vlm_jax.text.scene_plan import NOTHING
 from vlm_jax.types import NUM_SPECIAL, Array, Batch, Features, Variables
 
 
@@ -102,7 +102,8 @@ class RectifiedFlow(Painting):
         """The batch with nothing to go by in some of its rows."""
         if self.plan is None:
             return self.with_dropped_prompts(batch, key)
-        return {**batch, "told": jnp.where(self.dropped(batch, key)[:, None], 0, batch["plan"])}
+        dropped = self.dropped(batch, key)[:, None]
+        return {**batch, "told": jnp.where(dropped, NOTHING, batch["plan"])}
 
     def on_path(self, key: jax.Array, picture: Array) -> "Place":
         """A place on the way from noise to one picture [h w c], both drawn by the key."""
@@ -143,9 +144,7 @@ class RectifiedFlow(Painting):
         return self.best(Painted(images=images, plans=plans), batch)
 
     def _write(self, model: Any, variables: Variables, memory: Features, key: jax.Array) -> Array:
-        planning = dataclasses.replace(self.planning, num_results=self.num_made)
-        rows = memory.mask.shape[0]
-        written = write(model, variables, memory, planning, batch_size=rows, key=key)
+        written = self.one_by_one(self.planning, model, variables, memory, key)
         return written.tokens - NUM_SPECIAL
 
     def _told(self, model: Any, variables: Variables, plans: Array) -> Features:
@@ -157,14 +156,14 @@ class RectifiedFlow(Painting):
     ) -> Features:
         """What the network is told of no prompt, or of no plan, for every picture that is made."""
         if plans is not None:
-            return self._told(model, variables, jnp.zeros_like(plans))
+            return self._told(model, variables, jnp.full_like(plans, NOTHING))
         nothing = {**batch, "text": no_prompt(batch["text"])}
         empty = model.apply(variables, nothing, train=False, method="encode")
         return tile(empty, self.num_made, batch["valid"].shape[0])
 
     def check(self, model: Any, batch: Batch) -> None:
         super().check(model, batch)
-        if (self.plan is None) != (not hasattr(model, "planner")):
+        if (self.plan is not None) != hasattr(model, "planner"):
             raise ValueError(
                 f"the task has plan={self.plan} and the model is a {type(model).__name__}; expected a plan with a PlannedFlow, "
                 "or none with a Flow"

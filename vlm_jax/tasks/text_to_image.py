@@ -12,7 +12,7 @@ from vlm_jax.decoding.base import Decoded, halves, keys_of_samples, tile
 from vlm_jax.decoding.masked import MASK, least, masked_share
 from vlm_jax.metrics.base import Mean
 from vlm_jax.tasks.base import Aux, softmax_cross_entropy
-from vlm_jax.tasks.generation import Generation, write
+from vlm_jax.tasks.generation import Generation
 from vlm_jax.tasks.painting import Painted, Painting, no_prompt, stage_of
 from vlm_jax.types import BOS, EOS, NUM_SPECIAL, Array, Batch, Features, Variables
 
@@ -83,19 +83,8 @@ class TextToImage(Painting):
         self, model: Any, variables: Variables, memory: Features, empty: Features | None, key: Any
     ) -> Decoded:
         """The tokens of `num_made` pictures for each row of the memory [b s l]."""
-        return self._one_by_one(self.decoding, model, variables, memory, empty, key)
-
-    def _one_by_one(self, sampling, model, variables, memory, empty, key) -> Decoded:
-        return write(
-            model,
-            variables,
-            memory,
-            dataclasses.replace(sampling, num_results=self.num_made),
-            batch_size=memory.mask.shape[0],
-            key=key,
-            empty=empty,
-            guidance=self.guidance,
-        )
+        guided = {"empty": empty, "guidance": self.guidance}
+        return self.one_by_one(self.decoding, model, variables, memory, key, **guided)
 
     def picture_shape(self, model: Any, batch: Batch) -> jax.ShapeDtypeStruct:
         def paint(batch):
@@ -262,7 +251,8 @@ class MaskedTextToImage(TextToImage):
     def _write_planned(self, model, variables, memory, empty, key) -> Decoded:
         planning_key, key = halves(key)
         rows, samples = memory.mask.shape[0], self.num_made
-        planned = self._one_by_one(self.planning, model, variables, memory, empty, planning_key)
+        guided = {"empty": empty, "guidance": self.guidance}
+        planned = self.one_by_one(self.planning, model, variables, memory, planning_key, **guided)
         plans = planned.tokens.reshape(rows * samples, -1)
         before = jnp.concatenate([jnp.full_like(plans[:, :1], BOS), plans], axis=1)
         length = before.shape[1] + self.decoding.max_length
